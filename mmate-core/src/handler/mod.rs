@@ -1,0 +1,143 @@
+//! Handlers: async functions of extractors.
+
+mod extract;
+
+use std::any::TypeId;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use extract::{Attempt, Body, FromContext, Json, State};
+
+use crate::context::Context;
+use crate::outcome::{HandlerError, IntoOutcome, Outcome};
+
+/// An async function whose arguments are extractors ([`FromContext`]) and whose result is
+/// `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`.
+///
+/// Implemented for functions and closures of up to eight arguments; there is no need to implement
+/// it by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not a handler",
+    note = "a handler is an async function whose arguments all implement `FromContext` (`Json<T>`, \
+            `Meta`, `State<S>`, `Publisher`, `Tx<DB>`, …) and which returns \
+            `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`"
+)]
+pub trait Handler<Args>: Send + Sync + 'static {
+    /// Extracts the arguments, and runs the function.
+    fn call<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Outcome, HandlerError>>;
+
+    /// What the arguments need from the subscription or the service.
+    fn requirements() -> Vec<Requirement>;
+}
+
+/// Something that an extractor needs and that only a middleware or the service's state can give.
+/// Whether it is there is checked when the service starts.
+#[derive(Debug, Clone)]
+pub struct Requirement {
+    pub(crate) provided_by: TypeId,
+    pub(crate) extractor: String,
+    pub(crate) mend: String,
+}
+
+impl Requirement {
+    /// The extractor needs what `Provider` stands for: a state's type, or a type that a
+    /// middleware names in [`provides`](crate::Middleware::provides). `extractor` is the argument
+    /// as the user wrote it, `mend` what to do if it is missing.
+    #[must_use]
+    pub fn new<Provider: 'static>(extractor: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            provided_by: TypeId::of::<Provider>(),
+            extractor: extractor.into(),
+            mend: mend.into(),
+        }
+    }
+}
+
+macro_rules! handler_of {
+    ($($arg:ident),*) => {
+        impl<F, Fut, T, E, $($arg,)*> Handler<($($arg,)*)> for F
+        where
+            F: Fn($($arg,)*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<T, E>> + Send,
+            T: IntoOutcome,
+            E: Into<HandlerError>,
+            $($arg: FromContext,)*
+        {
+            #[expect(clippy::allow_attributes, reason = "only the macro's first case has no arguments")]
+            #[allow(non_snake_case, unused_variables)]
+            fn call<'a>(
+                &'a self,
+                context: &'a Context,
+            ) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
+                Box::pin(async move {
+                    $(let $arg = $arg::from_context(context).await?;)*
+                    self($($arg,)*).await.map(IntoOutcome::into_outcome).map_err(Into::into)
+                })
+            }
+
+            fn requirements() -> Vec<Requirement> {
+                let all: Vec<Option<Requirement>> = vec![$($arg::requirement(),)*];
+                all.into_iter().flatten().collect()
+            }
+        }
+    };
+}
+
+handler_of!();
+handler_of!(A1);
+handler_of!(A1, A2);
+handler_of!(A1, A2, A3);
+handler_of!(A1, A2, A3, A4);
+handler_of!(A1, A2, A3, A4, A5);
+handler_of!(A1, A2, A3, A4, A5, A6);
+handler_of!(A1, A2, A3, A4, A5, A6, A7);
+handler_of!(A1, A2, A3, A4, A5, A6, A7, A8);
+
+/// A handler whose arguments are forgotten.
+#[derive(Clone)]
+pub(crate) struct AnyHandler {
+    call: Arc<dyn Call>,
+    requirements: Arc<[Requirement]>,
+}
+
+trait Call: Send + Sync {
+    fn call<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Outcome, HandlerError>>;
+}
+
+struct Typed<H, Args>(H, std::marker::PhantomData<fn(Args)>);
+
+impl<H: Handler<Args>, Args: 'static> Call for Typed<H, Args> {
+    fn call<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
+        self.0.call(context)
+    }
+}
+
+impl AnyHandler {
+    pub(crate) fn new<H: Handler<Args>, Args: 'static>(handler: H) -> Self {
+        Self {
+            call: Arc::new(Typed(handler, std::marker::PhantomData)),
+            requirements: H::requirements().into(),
+        }
+    }
+
+    pub(crate) fn call<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
+        self.call.call(context)
+    }
+
+    pub(crate) fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+}
+
+impl fmt::Debug for AnyHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("requirements", &self.requirements).finish_non_exhaustive()
+    }
+}

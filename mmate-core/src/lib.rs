@@ -1,0 +1,40 @@
+#![doc = include_str!("../README.md")]
+
+#[cfg(feature = "conformance")]
+pub mod conformance {}
+pub mod message;
+pub mod topic;
+pub mod transport;
+
+mod context;
+mod handler;
+mod inprocess;
+mod middleware;
+mod outcome;
+mod publisher;
+mod service;
+mod stats;
+mod subscription;
+
+pub use context::Context;
+pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};
+pub use inprocess::InProcess;
+pub use message::{
+    CausationId, CorrelationId, DecodeError, Envelope, HeaderValue, Headers, InvalidId,
+    InvalidMessage, Malformed, Message, MessageId, MessageKind, Meta, Outgoing,
+};
+pub use middleware::{Idempotency, Middleware, Next, Panicked, TimedOut};
+pub use outcome::{
+    BoxError, DeadLetter, DeadReason, Duplicate, DuplicateReason, HandlerError, IntoOutcome,
+    Outcome, Permanent, error_chain,
+};
+pub use publisher::Publisher;
+pub use service::{ConfigError, Overlap, Run, Running, Service, ServiceError, shutdown_signal};
+pub use stats::{Counts, Duplicates, Stats};
+pub use subscription::{
+    InvalidName, InvalidTypeFilter, RetryPolicy, Scope, Subscription, SubscriptionBuilder,
+};
+pub use topic::{InvalidTopic, InvalidTopicPattern, Topic, TopicPattern};
+pub use transport::{
+    Connection, PublishError, QueueKind, Settled, Transport, TransportError, TransportErrorKind,
+};

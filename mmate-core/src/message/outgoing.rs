@@ -1,0 +1,306 @@
+//! Messages on their way out.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::envelope::Envelope;
+use super::headers::{HeaderValue, Headers};
+use super::id::{CausationId, CorrelationId, InvalidId, MAX_ID_BYTES, MessageId};
+use super::meta::MessageKind;
+use super::raw::{Message, Properties};
+use super::wire;
+use crate::topic::{InvalidTopic, Topic};
+use crate::transport::{Destination, Publication};
+
+/// A message to publish: where it goes, its type, its payload, and what may be set beside them.
+///
+/// What is wrong with it (a topic with a wildcard, a payload that is not representable in JSON) is
+/// told by the [`Publisher`](crate::Publisher) that it is given to.
+///
+/// ```
+/// use mmate_core::Outgoing;
+/// #[derive(serde::Serialize)]
+/// struct OrderCreated { order_id: u64 }
+///
+/// let event = Outgoing::event("order.created.us-west", "OrderCreated", &OrderCreated { order_id: 7 })
+///     .header("tenant", "acme");
+/// # let _ = event;
+/// ```
+#[derive(Debug)]
+#[must_use = "a message does nothing until a publisher publishes it"]
+pub struct Outgoing {
+    target: Result<Destination, InvalidMessage>,
+    kind: MessageKind,
+    message_type: String,
+    payload: Result<Bytes, serde_json::Error>,
+    id: Option<Result<MessageId, InvalidId>>,
+    correlation_id: Option<CorrelationId>,
+    causation_id: Option<CausationId>,
+    reply_to: Option<String>,
+    headers: Headers,
+    mandatory: bool,
+}
+
+/// Why a message cannot be published as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidMessage {
+    /// The topic is none.
+    #[error(transparent)]
+    Topic(#[from] InvalidTopic),
+    /// The queue's name is empty or longer than 255 bytes.
+    #[error("a queue's name has 1 to 255 bytes, {name:?} has {}", name.len())]
+    Queue {
+        /// The name.
+        name: String,
+    },
+    /// The message's type is empty or longer than 255 bytes.
+    #[error("a message type has 1 to {MAX_ID_BYTES} bytes, {message_type:?} has {}", message_type.len())]
+    Type {
+        /// The type.
+        message_type: String,
+    },
+    /// The given id is not usable.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// The payload is not representable in JSON.
+    #[error("the payload of the {message_type:?} is not representable in JSON")]
+    Payload {
+        /// The message's type.
+        message_type: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The headers would not fit one frame of the broker.
+    #[error("the headers take {bytes} bytes, {limit} at most are sent")]
+    Headers {
+        /// What they take.
+        bytes: usize,
+        /// What may be taken.
+        limit: usize,
+    },
+}
+
+/// A frame has 128 KiB, and headers must fit one; half of it leaves room for what a broker adds.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+impl Outgoing {
+    /// An event, published to everybody whose pattern matches the topic
+    /// (`{entity}.{action}.{region}`, such as `order.created.us-west`).
+    pub fn event<T: Serialize + ?Sized>(
+        topic: impl Into<String>,
+        message_type: impl Into<String>,
+        payload: &T,
+    ) -> Self {
+        let target = exchange(wire::EVENTS, topic.into());
+        Self::new(target, MessageKind::Event, message_type.into(), payload)
+    }
+
+    /// A command to a service; its topic is `cmd.{service}.{type}`.
+    pub fn command<T: Serialize + ?Sized>(
+        service: &str,
+        message_type: impl Into<String>,
+        payload: &T,
+    ) -> Self {
+        let message_type = message_type.into();
+        let target = exchange(wire::COMMANDS, format!("cmd.{service}.{message_type}"));
+        Self::new(target, MessageKind::Command, message_type, payload)
+    }
+
+    /// A query to whoever answers it; its topic is `qry.{type}`.
+    pub fn query<T: Serialize + ?Sized>(message_type: impl Into<String>, payload: &T) -> Self {
+        let message_type = message_type.into();
+        let target = exchange(wire::QUERIES, format!("qry.{message_type}"));
+        Self::new(target, MessageKind::Query, message_type, payload)
+    }
+
+    /// A message straight into one queue. Its kind is command unless [`kind`](Self::kind) says
+    /// otherwise.
+    pub fn to_queue<T: Serialize + ?Sized>(
+        queue: impl Into<String>,
+        message_type: impl Into<String>,
+        payload: &T,
+    ) -> Self {
+        let name = queue.into();
+        let target = if name.is_empty() || name.len() > 255 {
+            Err(InvalidMessage::Queue { name })
+        } else {
+            Ok(Destination::Queue(name))
+        };
+        Self::new(target, MessageKind::Command, message_type.into(), payload)
+    }
+
+    fn new<T: Serialize + ?Sized>(
+        target: Result<Destination, InvalidMessage>,
+        kind: MessageKind,
+        message_type: String,
+        payload: &T,
+    ) -> Self {
+        Self {
+            target,
+            kind,
+            message_type,
+            payload: serde_json::to_vec(payload).map(Bytes::from),
+            id: None,
+            correlation_id: None,
+            causation_id: None,
+            reply_to: None,
+            headers: Headers::new(),
+            mandatory: true,
+        }
+    }
+
+    /// Gives the message an id instead of a fresh one. Publishing the same id again makes a
+    /// duplicate, which is what a publisher that repeats itself wants.
+    pub fn id(mut self, id: MessageId) -> Self {
+        self.id = Some(Ok(id));
+        self
+    }
+
+    /// Gives the message an id by its text, such as an id that a client sent.
+    pub fn id_text(mut self, id: impl AsRef<str>) -> Self {
+        self.id = Some(MessageId::parse(id));
+        self
+    }
+
+    /// Sets the conversation. Otherwise it is the one of the message being handled, or a new one
+    /// named after this message.
+    pub fn correlation_id(mut self, id: CorrelationId) -> Self {
+        self.correlation_id = Some(id);
+        self
+    }
+
+    /// Sets the queue that a reply goes to.
+    pub fn reply_to(mut self, queue: impl Into<String>) -> Self {
+        self.reply_to = Some(queue.into());
+        self
+    }
+
+    /// Sets a header, in the envelope and on the broker.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<HeaderValue>) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Sets the kind.
+    pub fn kind(mut self, kind: MessageKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Lets the message vanish when no queue takes it. Without this, publishing a message that
+    /// reaches no queue is an error.
+    pub fn allow_unroutable(mut self) -> Self {
+        self.mandatory = false;
+        self
+    }
+
+    pub(crate) fn has_id(&self) -> bool {
+        self.id.is_some()
+    }
+
+    pub(crate) fn caused_by(&mut self, correlation: CorrelationId, cause: Option<MessageId>) {
+        self.correlation_id.get_or_insert(correlation);
+        self.causation_id = cause;
+    }
+
+    /// What goes on the wire, and the message's id.
+    pub(crate) fn into_publication(
+        self,
+        source: &str,
+    ) -> Result<(MessageId, Publication), InvalidMessage> {
+        let destination = self.target?;
+        let message_type = self.message_type;
+        if message_type.is_empty() || message_type.len() > MAX_ID_BYTES {
+            return Err(InvalidMessage::Type { message_type });
+        }
+        let id = self.id.transpose()?.unwrap_or_else(MessageId::generate);
+        let payload = self.payload.map_err(|source| InvalidMessage::Payload {
+            message_type: message_type.clone(),
+            source,
+        })?;
+        let correlation_id = self.correlation_id.unwrap_or_else(|| CorrelationId::from(&id));
+        let now = SystemTime::now();
+
+        let mut headers = self.headers.clone();
+        for (name, value) in [
+            (wire::MESSAGE_ID, id.as_str()),
+            (wire::MESSAGE_TYPE, message_type.as_str()),
+            (wire::MESSAGE_KIND, self.kind.as_str()),
+            (wire::CORRELATION_ID, correlation_id.as_str()),
+            (wire::SOURCE, source),
+            (wire::VERSION, wire::WIRE_VERSION),
+        ] {
+            headers.insert(name, value);
+        }
+        let bytes = header_bytes(&headers);
+        if bytes > MAX_HEADER_BYTES {
+            return Err(InvalidMessage::Headers { bytes, limit: MAX_HEADER_BYTES });
+        }
+
+        let properties = Properties {
+            content_type: Some(wire::CONTENT_TYPE.to_owned()),
+            message_id: Some(id.as_str().to_owned()),
+            correlation_id: Some(correlation_id.as_str().to_owned()),
+            message_type: Some(message_type.clone()),
+            timestamp: Some(now),
+            reply_to: self.reply_to.clone(),
+            app_id: Some(source.to_owned()),
+            persistent: true,
+        };
+        let envelope = Envelope {
+            id: id.clone(),
+            message_type,
+            timestamp: Some(now),
+            correlation_id: Some(correlation_id),
+            causation_id: self.causation_id,
+            // mmate for Go reads the reply address from the payload: an object payload gets it.
+            payload: with_reply_to(payload, self.reply_to.as_deref()),
+            reply_to: self.reply_to,
+            headers: self.headers,
+        };
+        let message = Message { properties, headers, body: envelope.to_json() };
+        Ok((id, Publication { destination, message, mandatory: self.mandatory }))
+    }
+}
+
+/// Writes `replyTo` into a payload that is an object and does not have it yet.
+fn with_reply_to(payload: Bytes, reply_to: Option<&str>) -> Bytes {
+    let Some(reply_to) = reply_to else { return payload };
+    let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(&payload) else {
+        return payload;
+    };
+    if object.contains_key("replyTo") {
+        return payload;
+    }
+    // The object is opened, not rebuilt, so that its numbers stay as they were written.
+    let opened = payload.iter().position(|b| *b == b'{').map_or(0, |at| at + 1);
+    let separator = if object.is_empty() { "" } else { "," };
+    let address = Value::from(reply_to);
+    let mut json = format!("{{\"replyTo\":{address}{separator}").into_bytes();
+    json.extend_from_slice(&payload[opened..]);
+    json.into()
+}
+
+fn exchange(name: &'static str, topic: String) -> Result<Destination, InvalidMessage> {
+    Ok(Destination::Exchange { name: name.to_owned(), topic: Topic::new(topic)? })
+}
+
+fn header_bytes(headers: &Headers) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                HeaderValue::Text(text) => text.len(),
+                HeaderValue::Bytes(bytes) => bytes.len(),
+                HeaderValue::Int(_) | HeaderValue::Float(_) => 8,
+                HeaderValue::Bool(_) => 1,
+            };
+            // A name has a length byte, a value a type byte and up to four of length.
+            name.len() + value + 6
+        })
+        .sum()
+}

@@ -1,0 +1,61 @@
+//! The names that messages carry on the wire. `docs/wire-format.md` says how they are used.
+
+/// The exchange of events.
+pub const EVENTS: &str = "mmate.events";
+/// The exchange of commands.
+pub const COMMANDS: &str = "mmate.commands";
+/// The exchange of queries.
+pub const QUERIES: &str = "mmate.queries";
+/// The exchange of messages of no particular kind.
+pub const MESSAGES: &str = "mmate.messages";
+/// The exchange that dead letters go through.
+pub const DEAD_LETTERS: &str = "mmate.dlx";
+
+/// The content type of an envelope.
+pub const CONTENT_TYPE: &str = "application/json";
+/// The version of the wire format, in the header [`VERSION`].
+pub const WIRE_VERSION: &str = "1.0";
+
+/// Header: the message's id.
+pub const MESSAGE_ID: &str = "x-message-id";
+/// Header: the message's id, as mmate for Go also writes it.
+pub const MESSAGE_ID_PLAIN: &str = "message-id";
+/// Header: the message's type.
+pub const MESSAGE_TYPE: &str = "x-message-type";
+/// Header: the message's type, as mmate for Go also writes it.
+pub const MESSAGE_TYPE_PLAIN: &str = "message-type";
+/// Header: `event`, `command`, `query` or `reply`.
+pub const MESSAGE_KIND: &str = "x-message-kind";
+/// Header: the correlation id.
+pub const CORRELATION_ID: &str = "x-correlation-id";
+/// Header: the correlation id, as mmate for Go also writes it.
+pub const CORRELATION_ID_PLAIN: &str = "correlation-id";
+/// Header: the service that published the message.
+pub const SOURCE: &str = "x-source";
+/// Header: the version of the wire format.
+pub const VERSION: &str = "x-version";
+
+/// Header of a delayed message: how many attempts at handling it have failed so far.
+pub const ATTEMPTS: &str = "x-mmate-attempts";
+/// Header of a delayed message: how often it was deferred; this counts toward nothing.
+pub const DEFERRALS: &str = "x-mmate-deferrals";
+/// Header of a delayed or dead message: the exchange it was published to.
+pub const EXCHANGE: &str = "x-mmate-exchange";
+/// Header of a delayed or dead message: the routing key it was published with.
+pub const ROUTING_KEY: &str = "x-mmate-routing-key";
+/// Header of a retried or dead message: when handling it first failed, in RFC 3339.
+pub const FIRST_FAILED_AT: &str = "x-mmate-first-failed-at";
+/// Header of a dead message: the queue it was taken from.
+pub const QUEUE: &str = "x-mmate-queue";
+/// Header of a dead message: why it is one, a word such as `attempts-exhausted`.
+pub const REASON: &str = "x-mmate-reason";
+/// Header of a retried or dead message: the last error's text.
+pub const ERROR: &str = "x-mmate-error";
+/// Header of a dead message: when it was dead-lettered, in RFC 3339.
+pub const DEAD_AT: &str = "x-mmate-dead-at";
+
+/// The name of a queue's dead-letter queue.
+#[must_use]
+pub fn dead_letter_queue(queue: &str) -> String {
+    format!("dlq.{queue}")
+}

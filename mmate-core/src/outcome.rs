@@ -1,0 +1,310 @@
+//! What became of a delivery.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+/// An error of any type.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// What shall become of a delivery. Whatever it is, it is done by settling the delivery once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Handled: it is acknowledged.
+    Done,
+    /// Its effect is there already: it is acknowledged without having run.
+    Duplicate(Duplicate),
+    /// It failed and is shown again later; this counts as an attempt.
+    Retry {
+        /// When; by the subscription's retry policy if absent.
+        after: Option<Duration>,
+    },
+    /// It cannot be handled now and is shown again later; this counts toward nothing.
+    Defer {
+        /// When.
+        after: Duration,
+    },
+    /// It will never succeed: it goes to the dead-letter queue.
+    DeadLetter(DeadLetter),
+}
+
+/// How a duplicate was recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Duplicate {
+    /// Why there is a second copy.
+    pub reason: DuplicateReason,
+    /// Since when its effect is there, by the store's clock.
+    pub since: Option<SystemTime>,
+}
+
+impl Duplicate {
+    /// A duplicate for this reason.
+    #[must_use]
+    pub fn new(reason: DuplicateReason, since: Option<SystemTime>) -> Self {
+        Self { reason, since }
+    }
+}
+
+/// Why there is a second copy of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DuplicateReason {
+    /// The broker showed it again, since an acknowledgement did not reach it.
+    Redelivered,
+    /// It was published again under the same id.
+    Republished,
+    /// Another subscription of the same scope had it first.
+    Overlap,
+    /// The handler found by itself that there was nothing left to do.
+    Handler,
+}
+
+impl DuplicateReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Redelivered, Self::Republished, Self::Overlap, Self::Handler];
+
+    /// The word in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redelivered => "redelivered",
+            Self::Republished => "republished",
+            Self::Overlap => "overlap",
+            Self::Handler => "handler",
+        }
+    }
+}
+
+/// Why a message is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The reason in one word.
+    pub reason: DeadReason,
+    /// What exactly, for a person: an error with its causes.
+    pub detail: String,
+}
+
+/// The reasons for a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeadReason {
+    /// Every attempt failed.
+    AttemptsExhausted,
+    /// The handler failed with an error that no repetition mends.
+    Permanent,
+    /// The body could not be decoded.
+    Undecodable,
+    /// Properties or headers contradict each other, or hold no usable id.
+    Malformed,
+    /// There is no id to recognise duplicates by.
+    MissingId,
+    /// The same id came before with other content.
+    Conflict,
+    /// The handler asked for it.
+    Handler,
+}
+
+impl DeadReason {
+    /// The word in headers, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AttemptsExhausted => "attempts-exhausted",
+            Self::Permanent => "permanent",
+            Self::Undecodable => "undecodable",
+            Self::Malformed => "malformed",
+            Self::MissingId => "missing-id",
+            Self::Conflict => "conflict",
+            Self::Handler => "handler",
+        }
+    }
+}
+
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl DeadLetter {
+    /// A dead letter for this reason.
+    #[must_use]
+    pub fn new(reason: DeadReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+impl Outcome {
+    /// A dead letter because the handler says so.
+    #[must_use]
+    pub fn dead_letter(detail: impl Into<String>) -> Self {
+        Self::DeadLetter(DeadLetter::new(DeadReason::Handler, detail))
+    }
+}
+
+/// What a handler may return inside its `Ok`: `()` for [`Outcome::Done`], or an [`Outcome`].
+#[diagnostic::on_unimplemented(
+    message = "a handler's `Ok` cannot be `{Self}`",
+    note = "return `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`"
+)]
+pub trait IntoOutcome {
+    /// The outcome it stands for.
+    fn into_outcome(self) -> Outcome;
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Outcome {
+        Outcome::Done
+    }
+}
+
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Outcome {
+        self
+    }
+}
+
+/// A handler's failure: retried by default, unless it is marked permanent.
+///
+/// Any error becomes one with `?`:
+///
+/// ```
+/// use mmate_core::{HandlerError, Permanent};
+/// fn handle(quantity: &str) -> Result<u32, HandlerError> {
+///     // A repetition would not mend it: straight to the dead letters.
+///     let quantity: u32 = quantity.parse().permanent()?;
+///     Ok(quantity)
+/// }
+/// assert!(handle("many").unwrap_err().is_permanent());
+/// ```
+#[derive(Debug)]
+pub struct HandlerError {
+    source: BoxError,
+    class: ErrorClass,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ErrorClass {
+    Retryable { after: Option<Duration> },
+    Permanent(DeadReason),
+}
+
+impl HandlerError {
+    /// A failure that may pass: another attempt is made.
+    pub fn retryable(error: impl Into<BoxError>) -> Self {
+        Self { source: error.into(), class: ErrorClass::Retryable { after: None } }
+    }
+
+    /// A failure that no repetition mends: the message becomes a dead letter.
+    pub fn permanent(error: impl Into<BoxError>) -> Self {
+        Self::dead(DeadReason::Permanent, error)
+    }
+
+    /// As [`permanent`](Self::permanent), with another reason.
+    pub fn dead(reason: DeadReason, error: impl Into<BoxError>) -> Self {
+        Self { source: error.into(), class: ErrorClass::Permanent(reason) }
+    }
+
+    /// Sets when the next attempt is made, instead of what the retry policy says.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        if let ErrorClass::Retryable { .. } = self.class {
+            self.class = ErrorClass::Retryable { after: Some(after) };
+        }
+        self
+    }
+
+    /// Whether no repetition mends it.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        matches!(self.class, ErrorClass::Permanent(_))
+    }
+
+    pub(crate) fn dead_reason(&self) -> Option<DeadReason> {
+        match self.class {
+            ErrorClass::Permanent(reason) => Some(reason),
+            ErrorClass::Retryable { .. } => None,
+        }
+    }
+
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        match self.class {
+            ErrorClass::Retryable { after } => after,
+            ErrorClass::Permanent(_) => None,
+        }
+    }
+
+    /// The error itself.
+    #[must_use]
+    pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.source
+    }
+
+    /// The error and its causes in one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        error_chain(&*self.source)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.chain())
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::retryable(error)
+    }
+}
+
+/// Marks the error of a [`Result`] as one that no repetition mends.
+pub trait Permanent<T> {
+    /// Turns the error into a permanent [`HandlerError`].
+    ///
+    /// # Errors
+    /// The same as before.
+    fn permanent(self) -> Result<T, HandlerError>;
+}
+
+impl<T, E: Into<BoxError>> Permanent<T> for Result<T, E> {
+    fn permanent(self) -> Result<T, HandlerError> {
+        self.map_err(HandlerError::permanent)
+    }
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more: Cow<'_, str> = error.to_string().into();
+        // Some errors repeat their cause in their own text.
+        if !text.contains(&*more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_error_is_retryable_until_it_is_marked() {
+        let plain: HandlerError = std::io::Error::other("disk").into();
+        assert!(!plain.is_permanent());
+        let marked = Err::<(), _>(std::io::Error::other("disk")).permanent().unwrap_err();
+        assert!(marked.is_permanent());
+        assert_eq!(marked.retry_after(Duration::from_secs(1)).delay(), None);
+    }
+}

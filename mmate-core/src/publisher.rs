@@ -1,0 +1,114 @@
+//! Publishing, from a handler or from outside.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::message::{CorrelationId, MessageId, Meta, Outgoing};
+use crate::transport::{Connection, PublishError, Transport, TransportError};
+
+/// Publishes messages and returns when the broker has them. Cheap to clone.
+///
+/// As an argument of a handler, it belongs to the message being handled: what it publishes carries
+/// that message's correlation id, names it as the cause, and gets ids that are a function of it,
+/// so that a second run of the handler publishes the same ids again.
+///
+/// ```
+/// use mmate_core::{HandlerError, Json, Outgoing, Publisher};
+/// # #[derive(serde::Deserialize)] struct OrderCreated { order_id: u64 }
+/// async fn bill(Json(order): Json<OrderCreated>, publisher: Publisher) -> Result<(), HandlerError> {
+///     publisher.publish(Outgoing::event("invoice.created.eu", "InvoiceCreated", &order.order_id)).await?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Publisher {
+    connection: Arc<dyn Connection>,
+    source: Arc<str>,
+    lineage: Option<Arc<Lineage>>,
+}
+
+/// The message that others are published because of.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    cause: Option<MessageId>,
+    correlation: Option<CorrelationId>,
+    scope: Arc<str>,
+    published: AtomicU64,
+}
+
+impl Lineage {
+    pub(crate) fn of(meta: &Meta, scope: &Arc<str>) -> Self {
+        Self {
+            cause: meta.id.clone(),
+            correlation: meta
+                .correlation_id
+                .clone()
+                .or_else(|| meta.id.as_ref().map(CorrelationId::from)),
+            scope: Arc::clone(scope),
+            published: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Publisher {
+    /// Connects to a broker just to publish, under the name of a service.
+    ///
+    /// # Errors
+    /// As [`Transport::connect`].
+    pub async fn connect<T: Transport>(
+        transport: &T,
+        source: impl Into<Arc<str>>,
+    ) -> Result<Self, TransportError> {
+        let source = source.into();
+        let connection = Arc::from(transport.connect(&source).await?);
+        Ok(Self::new(connection, source))
+    }
+
+    pub(crate) fn new(connection: Arc<dyn Connection>, source: Arc<str>) -> Self {
+        Self { connection, source, lineage: None }
+    }
+
+    pub(crate) fn within(&self, lineage: Lineage) -> Self {
+        Self {
+            connection: Arc::clone(&self.connection),
+            source: Arc::clone(&self.source),
+            lineage: Some(Arc::new(lineage)),
+        }
+    }
+
+    /// Publishes a message, and returns its id when the broker has taken responsibility for it.
+    ///
+    /// # Errors
+    /// [`PublishError`] says whether the message was invalid, found no queue, was refused, or
+    /// whether nobody knows ([`PublishError::Ambiguous`]).
+    pub async fn publish(&self, mut message: Outgoing) -> Result<MessageId, PublishError> {
+        if let Some(lineage) = &self.lineage {
+            if let Some(correlation) = &lineage.correlation {
+                message.caused_by(correlation.clone(), lineage.cause.clone());
+            }
+            if let (Some(cause), false) = (&lineage.cause, message.has_id()) {
+                let ordinal = lineage.published.fetch_add(1, Ordering::Relaxed);
+                message = message.id(cause.child(&lineage.scope, ordinal));
+            }
+        }
+        let (id, publication) = message.into_publication(&self.source)?;
+        self.connection.publish(publication).await?;
+        Ok(id)
+    }
+
+    /// Closes the connection. Only for a publisher made by [`connect`](Self::connect); a service
+    /// closes its own.
+    pub async fn close(&self) {
+        self.connection.close().await;
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("source", &self.source)
+            .field("lineage", &self.lineage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a service does not run.
+
+use crate::outcome::BoxError;
+use crate::subscription::{InvalidName, InvalidTypeFilter};
+use crate::topic::InvalidTopicPattern;
+use crate::transport::TransportError;
+
+/// Why a service did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The configuration cannot work. All that is wrong with it is told at once.
+    #[error("the service is not configured correctly: {}", list(.0))]
+    Config(Vec<ConfigError>),
+    /// The broker refused something.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A middleware, such as an idempotency strategy, could not start.
+    #[error("failed to start the middleware of the subscription {subscription:?}: {source}")]
+    Middleware {
+        /// The subscription.
+        subscription: String,
+        /// Why.
+        source: BoxError,
+    },
+}
+
+fn list(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Something in a service's configuration that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A topic pattern is none.
+    #[error(transparent)]
+    Pattern(#[from] InvalidTopicPattern),
+    /// A name cannot be one.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// A message-type filter is no glob.
+    #[error(transparent)]
+    TypeFilter(#[from] InvalidTypeFilter),
+    /// The service has nothing to do.
+    #[error("the service {service:?} has no subscription; add one with .subscribe(…)")]
+    NoSubscription {
+        /// The service.
+        service: String,
+    },
+    /// Nothing is routed to a subscription.
+    #[error("the subscription {subscription:?} has no topic pattern; add one with .topics([…])")]
+    NoTopic {
+        /// The subscription.
+        subscription: String,
+    },
+    /// Two subscriptions have the same name, and so the same queue.
+    #[error("two subscriptions are named {name:?}; give one of them another name")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// A subscription may handle no message at a time.
+    #[error("the subscription {subscription:?} has a concurrency of 0; it must be 1 at least")]
+    ZeroConcurrency {
+        /// The subscription.
+        subscription: String,
+    },
+    /// More handlers than deliveries.
+    #[error(
+        "the subscription {subscription:?} has a prefetch of {prefetch} and a concurrency of \
+         {concurrency}; the handlers above the prefetch would never have work: raise the prefetch"
+    )]
+    PrefetchBelowConcurrency {
+        /// The subscription.
+        subscription: String,
+        /// Its prefetch.
+        prefetch: u16,
+        /// Its concurrency.
+        concurrency: usize,
+    },
+    /// A handler takes something that nobody gives.
+    #[error("the handler of the subscription {subscription:?} takes {extractor}: {mend}")]
+    Missing {
+        /// The subscription.
+        subscription: String,
+        /// The argument.
+        extractor: String,
+        /// What to do.
+        mend: String,
+    },
+}

@@ -1,0 +1,214 @@
+//! The service: subscriptions on a transport, from start to drain.
+
+mod error;
+mod overlap;
+mod run;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::{ConfigError, ServiceError};
+pub use overlap::Overlap;
+pub use run::{Run, Running, shutdown_signal};
+
+use crate::context::Extensions;
+use crate::handler::Handler;
+use crate::outcome::BoxError;
+use crate::subscription::{Subscription, check_name};
+use crate::transport::{QueueMode, QueuePlan, Transport};
+
+/// A service: a name, subscriptions, and what their handlers share.
+///
+/// ```
+/// use mmate_core::{HandlerError, InProcess, Json, Outgoing, Service, Subscription};
+///
+/// async fn greet(Json(name): Json<String>) -> Result<(), HandlerError> {
+///     println!("hello {name}");
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let broker = InProcess::new();
+/// let running = Service::new("greeter")
+///     .subscribe(Subscription::per_service("greet", ["user.created.*"]).handler(greet))
+///     .start(broker.clone())
+///     .await?;
+///
+/// running.publisher().publish(Outgoing::event("user.created.eu", "UserCreated", "Ada")).await?;
+/// broker.idle().await;
+/// assert_eq!(running.stats().total().succeeded, 1);
+/// running.stop().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "a service does nothing until it runs"]
+pub struct Service {
+    name: Arc<str>,
+    instance: Arc<str>,
+    subscriptions: Vec<Subscription>,
+    state: Extensions,
+    drain_timeout: Duration,
+    errors: Vec<ConfigError>,
+}
+
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Service {
+    /// A service of this name. Its instances carry the same name and share its queues.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
+        let errors = check_name("service", &name).err().map(ConfigError::from);
+        Self {
+            name,
+            instance: format!("{:08x}", fastrand::u32(..)).into(),
+            subscriptions: Vec::new(),
+            state: Extensions::default(),
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            errors: errors.into_iter().collect(),
+        }
+    }
+
+    /// Names this instance; at random otherwise. No two instances that run at the same time may
+    /// have the same name.
+    pub fn instance(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.instance = name.into();
+        if let Err(error) = check_name("instance", &self.instance) {
+            self.errors.push(error.into());
+        }
+        self
+    }
+
+    /// Adds a subscription.
+    pub fn subscribe(mut self, subscription: Subscription) -> Self {
+        self.subscriptions.push(subscription);
+        self
+    }
+
+    /// Subscribes to the events `{entity}.{action}.{region}`, each of the three a word or `*`: the
+    /// short form of [`Subscription::per_service`] with one pattern and nothing else set. The
+    /// subscription is named after the pattern, with `any` for `*`.
+    ///
+    /// It has no idempotency: a handler that has an effect wants
+    /// [`idempotent`](crate::SubscriptionBuilder::idempotent), and so the long form.
+    pub fn subscribe_event_pattern<H, Args>(
+        self,
+        entity: &str,
+        action: &str,
+        region: &str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<Args>,
+        Args: 'static,
+    {
+        let pattern = format!("{entity}.{action}.{region}");
+        let name = pattern.replace('*', "any");
+        self.subscribe(Subscription::per_service(name, [pattern]).handler(handler))
+    }
+
+    /// Gives a value to the handlers, which take a clone of it as
+    /// [`State<S>`](crate::State).
+    pub fn state<S: Clone + Send + Sync + 'static>(mut self, value: S) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// How long a stop waits for handlers that are running; 30 s by default. What still runs then
+    /// is dropped, and its message goes back to the queue.
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.drain_timeout = limit;
+        self
+    }
+
+    /// The queues that the service uses, as they will be declared.
+    #[must_use]
+    pub fn topology(&self) -> Vec<QueuePlan> {
+        let plan = |s: &Subscription| s.parts.queue_plan(&self.name, &self.instance);
+        self.subscriptions.iter().map(plan).collect()
+    }
+
+    /// The pairs of subscriptions that some topic reaches both of. Each also stands in the log
+    /// when the service starts.
+    #[must_use]
+    pub fn overlaps(&self) -> Vec<Overlap> {
+        overlap::find(self)
+    }
+
+    /// Starts the service, and returns when every queue is declared and consumed.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: everything that is wrong with the configuration at once, or what the
+    /// broker or a store refused. While the broker cannot be reached this goes on trying; dropping
+    /// the future stops it.
+    pub async fn start<T: Transport>(self, transport: T) -> Result<Running, ServiceError> {
+        run::start(self, transport).await
+    }
+
+    /// Runs the service until its shutdown signal, or until it fails.
+    ///
+    /// ```no_run
+    /// # use mmate_core::{InProcess, Service, ServiceError, shutdown_signal};
+    /// # async fn example() -> Result<(), ServiceError> {
+    /// # let (service, transport) = (Service::new("s"), InProcess::new());
+    /// service.run(transport).with_graceful_shutdown(shutdown_signal()).await
+    /// # }
+    /// ```
+    pub fn run<T: Transport>(self, transport: T) -> Run<T> {
+        Run::new(self, transport)
+    }
+
+    fn scope_of(&self, subscription: &Subscription) -> Arc<str> {
+        let parts = &subscription.parts;
+        let instance = (parts.mode == QueueMode::PerInstance).then_some(&*self.instance);
+        parts.scope.text(&self.name, &parts.name, instance)
+    }
+
+    /// Everything that is wrong with the configuration.
+    fn problems(&mut self) -> Vec<ConfigError> {
+        let mut problems = std::mem::take(&mut self.errors);
+        if self.subscriptions.is_empty() {
+            problems.push(ConfigError::NoSubscription { service: self.name.to_string() });
+        }
+        let mut seen = std::collections::HashSet::new();
+        for subscription in &mut self.subscriptions {
+            problems.append(&mut subscription.parts.errors);
+        }
+        for subscription in &self.subscriptions {
+            let parts = &subscription.parts;
+            if !seen.insert(&parts.name) {
+                problems.push(ConfigError::SameName { name: parts.name.clone() });
+            }
+            if parts.mode != QueueMode::Shared && parts.bindings.is_empty() {
+                problems.push(ConfigError::NoTopic { subscription: parts.name.clone() });
+            }
+            if usize::from(parts.prefetch.get()) < parts.concurrency {
+                problems.push(ConfigError::PrefetchBelowConcurrency {
+                    subscription: parts.name.clone(),
+                    prefetch: parts.prefetch.get(),
+                    concurrency: parts.concurrency,
+                });
+            }
+            let provided: Vec<_> =
+                parts.all_middleware().iter().flat_map(|m| m.provides()).collect();
+            for need in subscription.handler.requirements() {
+                let there =
+                    provided.contains(&need.provided_by) || self.state.contains(need.provided_by);
+                if !there {
+                    problems.push(ConfigError::Missing {
+                        subscription: parts.name.clone(),
+                        extractor: need.extractor.clone(),
+                        mend: need.mend.clone(),
+                    });
+                }
+            }
+        }
+        problems
+    }
+}
+
+/// A failure of a middleware to start, with the subscription it belongs to.
+fn middleware_failed(subscription: &str, source: BoxError) -> ServiceError {
+    ServiceError::Middleware { subscription: subscription.to_owned(), source }
+}

@@ -1,0 +1,254 @@
+//! Starting, running and stopping.
+
+use std::fmt;
+use std::future::{Future, IntoFuture, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::worker::Worker;
+use super::{Service, ServiceError, middleware_failed};
+use crate::context::Shared;
+use crate::middleware::Middleware;
+use crate::publisher::Publisher;
+use crate::stats::{Ledger, Stats};
+use crate::transport::{Connection, Transport};
+
+/// A service about to run, see [`Service::run`]. It runs when it is awaited.
+#[must_use = "a service runs when this is awaited"]
+pub struct Run<T> {
+    service: Service,
+    transport: T,
+    signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl<T: Transport> Run<T> {
+    pub(super) fn new(service: Service, transport: T) -> Self {
+        Self { service, transport, signal: Box::pin(pending()) }
+    }
+
+    /// Stops when the future is ready: no more messages are fetched, what runs is finished and
+    /// settled, the rest goes back to the queues.
+    pub fn with_graceful_shutdown<F>(mut self, signal: F) -> Self
+    where
+        F: Future + Send + 'static,
+    {
+        self.signal = Box::pin(async move {
+            signal.await;
+        });
+        self
+    }
+}
+
+impl<T: Transport> IntoFuture for Run<T> {
+    type Output = Result<(), ServiceError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { service, transport, mut signal } = self;
+        Box::pin(async move {
+            let mut running = tokio::select! {
+                started = start(service, transport) => started?,
+                () = &mut signal => return Ok(()),
+            };
+            tokio::select! {
+                () = &mut signal => {}
+                () = running.failed() => {}
+            }
+            running.stop().await
+        })
+    }
+}
+
+impl<T> fmt::Debug for Run<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+/// A service that runs. Dropping it stops it the hard way: what runs is dropped, and its messages
+/// go back to their queues.
+#[must_use = "a service that is dropped stops"]
+pub struct Running {
+    connection: Arc<dyn Connection>,
+    publisher: Publisher,
+    stats: Stats,
+    middleware: Vec<Arc<dyn Middleware>>,
+    workers: JoinSet<Result<(), ServiceError>>,
+    stop: CancellationToken,
+    abort: CancellationToken,
+    drain_timeout: Duration,
+    failure: Option<ServiceError>,
+}
+
+impl Running {
+    /// A publisher in the service's name.
+    #[must_use]
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// The live counts.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Waits until the service fails; [`stop`](Self::stop) then tells why. One that does not fail
+    /// waits for ever.
+    pub async fn failed(&mut self) {
+        while self.failure.is_none() {
+            match self.workers.join_next().await {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => self.failure = Some(error),
+                Some(Err(died)) if died.is_panic() => std::panic::resume_unwind(died.into_panic()),
+                Some(Err(_)) | None => pending().await,
+            }
+        }
+    }
+
+    /// Stops: no more messages are fetched, what runs is finished and settled within the drain
+    /// timeout, the rest goes back to the queues, the connection is closed.
+    ///
+    /// # Errors
+    /// Why the service failed before it was stopped, if it did.
+    pub async fn stop(mut self) -> Result<(), ServiceError> {
+        self.stop.cancel();
+        let drained = tokio::time::timeout(self.drain_timeout, self.join_all()).await;
+        if drained.is_err() {
+            tracing::warn!(
+                limit = ?self.drain_timeout,
+                "handlers still ran at the end of the drain; they are dropped, and their messages \
+                 go back to the queues"
+            );
+            self.abort.cancel();
+            self.join_all().await;
+        }
+        for middleware in &self.middleware {
+            middleware.stop().await;
+        }
+        self.connection.close().await;
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    async fn join_all(&mut self) {
+        while let Some(ended) = self.workers.join_next().await {
+            if let Ok(Err(error)) = ended {
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.abort.cancel();
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+pub(super) async fn start<T: Transport>(
+    mut service: Service,
+    transport: T,
+) -> Result<Running, ServiceError> {
+    let problems = service.problems();
+    if !problems.is_empty() {
+        return Err(ServiceError::Config(problems));
+    }
+    for overlap in service.overlaps() {
+        tracing::info!(service = %service.name, "{overlap}");
+    }
+
+    let connection: Arc<dyn Connection> = Arc::from(transport.connect(&service.name).await?);
+    let started = start_on(service, &connection).await;
+    if started.is_err() {
+        connection.close().await;
+    }
+    started
+}
+
+async fn start_on(
+    mut service: Service,
+    connection: &Arc<dyn Connection>,
+) -> Result<Running, ServiceError> {
+    let publisher = Publisher::new(Arc::clone(connection), Arc::clone(&service.name));
+    let mut running = Running {
+        connection: Arc::clone(connection),
+        publisher: publisher.clone(),
+        stats: Stats::new(Vec::new()),
+        middleware: Vec::new(),
+        workers: JoinSet::new(),
+        stop: CancellationToken::new(),
+        abort: CancellationToken::new(),
+        drain_timeout: service.drain_timeout,
+        failure: None,
+    };
+
+    // Stores before queues, and all queues before the first consumer: what a handler publishes to
+    // a neighbour finds its queue.
+    for subscription in &service.subscriptions {
+        for middleware in subscription.parts.all_middleware() {
+            let started = middleware.start().await;
+            started.map_err(|e| middleware_failed(&subscription.parts.name, e))?;
+            running.middleware.push(middleware);
+        }
+    }
+    let plans = service.topology();
+    for plan in &plans {
+        connection.declare(plan).await?;
+    }
+
+    let state = Arc::new(std::mem::take(&mut service.state));
+    let mut ledgers = Vec::new();
+    for (subscription, plan) in std::mem::take(&mut service.subscriptions).into_iter().zip(plans) {
+        let name: Arc<str> = subscription.parts.name.as_str().into();
+        let ledger = Arc::new(Ledger::new(&service.name, &name));
+        ledgers.push((Arc::clone(&name), Arc::clone(&ledger)));
+        let shared = Arc::new(Shared {
+            service: Arc::clone(&service.name),
+            subscription: name,
+            instance: Arc::clone(&service.instance),
+            scope: service.scope_of(&subscription),
+            state: Arc::clone(&state),
+            publisher: publisher.clone(),
+        });
+        let consumer = connection.consume(&plan, subscription.parts.prefetch.get()).await?;
+        let worker = Worker::new(subscription, shared, ledger);
+        let (stop, abort) = (running.stop.clone(), running.abort.clone());
+        running
+            .workers
+            .spawn(async move { worker.run(consumer, stop, abort).await.map_err(Into::into) });
+    }
+    running.stats = Stats::new(ledgers);
+    Ok(running)
+}
+
+/// Ready at Ctrl-C, and at the SIGTERM with which an orchestrator asks a process to end.
+///
+/// A second Ctrl-C while a service drains has no effect of its own; the drain has a time limit.
+pub async fn shutdown_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        // Registering fails only where the process may not have handlers at all; Ctrl-C below is
+        // then what is left.
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,124 @@
+//! What a broker must offer.
+//!
+//! A [`Transport`] makes a [`Connection`] for a service; the connection declares queues, publishes
+//! and opens a [`Consumer`] for each subscription. A [`Delivery`] is settled once, since settling
+//! consumes it. Everything above this module is the same on every broker, and the cases in
+//! [`conformance`](crate::conformance) show that a transport keeps the contract.
+
+mod delivery;
+mod error;
+mod queue;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+pub use delivery::{Delivery, Settle, Settled, Settlement};
+pub use error::{PublishError, TransportError, TransportErrorKind};
+pub use queue::{Binding, Declare, QueueKind, QueueMode, QueuePlan};
+
+use crate::message::Message;
+use crate::topic::Topic;
+
+/// A broker, not yet connected to.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Connects for a service. While the broker cannot be reached this goes on trying, and says so
+    /// in the log; dropping the future stops it.
+    ///
+    /// # Errors
+    /// What no waiting mends: wrong credentials, a missing virtual host, an unusable address.
+    async fn connect(&self, service: &str) -> Result<Box<dyn Connection>, TransportError>;
+
+    /// The broker's address for logs, without credentials.
+    fn describe(&self) -> String;
+}
+
+/// A connection to a broker that restores itself: queues, bindings and consumers come back after a
+/// cut by its own doing.
+#[async_trait]
+pub trait Connection: Send + Sync + 'static {
+    /// Makes a queue, its bindings and its dead-letter queue as planned, or checks them.
+    ///
+    /// # Errors
+    /// When the queue is there with other arguments, is missing, or may not be touched.
+    async fn declare(&self, queue: &QueuePlan) -> Result<(), TransportError>;
+
+    /// Starts to consume a declared queue; returns when the broker has agreed. At most `prefetch`
+    /// deliveries are held unsettled at any time.
+    ///
+    /// # Errors
+    /// When the queue is missing or may not be consumed.
+    async fn consume(
+        &self,
+        queue: &QueuePlan,
+        prefetch: u16,
+    ) -> Result<Box<dyn Consumer>, TransportError>;
+
+    /// Publishes, and returns when the broker has taken responsibility.
+    ///
+    /// # Errors
+    /// [`PublishError`]; an ambiguous one may have been stored, and is repeated with the same id.
+    async fn publish(&self, publication: Publication) -> Result<(), PublishError>;
+
+    /// Closes the connection. What is unsettled goes back to its queue.
+    async fn close(&self);
+}
+
+/// A consumer of one queue.
+#[async_trait]
+pub trait Consumer: Send + 'static {
+    /// The next delivery. `None` when the consumer was stopped and nothing is left.
+    ///
+    /// # Errors
+    /// When the consumer ended and cannot be brought back.
+    async fn next(&mut self) -> Option<Result<Delivery, TransportError>>;
+
+    /// Stops fetching. What was fetched and not yet returned by [`next`](Self::next) goes back to
+    /// the queue; deliveries that are out can still be settled.
+    async fn stop(&mut self);
+}
+
+/// A message and where it goes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Publication {
+    /// Where it goes.
+    pub destination: Destination,
+    /// What goes there.
+    pub message: Message,
+    /// Whether it is an error if no queue takes it.
+    pub mandatory: bool,
+}
+
+impl Publication {
+    /// A message that must reach a queue.
+    #[must_use]
+    pub fn new(destination: Destination, message: Message) -> Self {
+        Self { destination, message, mandatory: true }
+    }
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Destination {
+    /// To every queue that is bound to the exchange with a pattern that matches the topic.
+    Exchange {
+        /// The exchange's name.
+        name: String,
+        /// The topic, which is the routing key.
+        topic: Topic,
+    },
+    /// To one queue by its name.
+    Queue(String),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange { name, topic } => write!(f, "topic {topic} of exchange {name}"),
+            Self::Queue(name) => write!(f, "queue {name}"),
+        }
+    }
+}

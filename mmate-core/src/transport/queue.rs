@@ -1,0 +1,98 @@
+//! What a subscription asks of the broker.
+
+use crate::topic::TopicPattern;
+
+/// A queue as a subscription needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueuePlan {
+    /// The queue's name.
+    pub name: String,
+    /// Who takes from it.
+    pub mode: QueueMode,
+    /// What it is made of.
+    pub kind: QueueKind,
+    /// What is routed into it.
+    pub bindings: Vec<Binding>,
+    /// Whether it is made, checked or left alone.
+    pub declare: Declare,
+}
+
+impl QueuePlan {
+    /// A durable queue without bindings.
+    #[must_use]
+    pub fn new(name: impl Into<String>, mode: QueueMode) -> Self {
+        Self {
+            name: name.into(),
+            mode,
+            kind: QueueKind::Quorum,
+            bindings: Vec::new(),
+            declare: Declare::Create,
+        }
+    }
+
+    /// Adds a binding.
+    #[must_use]
+    pub fn bind(mut self, exchange: impl Into<String>, pattern: TopicPattern) -> Self {
+        self.bindings.push(Binding { exchange: exchange.into(), pattern });
+        self
+    }
+
+    /// The queue that its dead letters go to.
+    #[must_use]
+    pub fn dead_letter_queue(&self) -> String {
+        crate::message::wire::dead_letter_queue(&self.name)
+    }
+}
+
+/// Who takes from a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the three ways of sharing are the model")]
+pub enum QueueMode {
+    /// Everybody who knows its name; each message goes to one of them.
+    Shared,
+    /// The instances of one service; each service has its own copy of a message.
+    PerService,
+    /// One process; each process has its own copy, and the queue ends with it.
+    PerInstance,
+}
+
+/// What a durable queue is made of. A queue per instance is always a classic one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum QueueKind {
+    /// Replicated, and counts deliveries. The default.
+    #[default]
+    Quorum,
+    /// Durable without any arguments, as mmate for Go declares its queues.
+    Classic,
+}
+
+/// Whether a queue is made, checked or left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Declare {
+    /// Made if it is missing, with its bindings and its dead-letter queue. The default.
+    #[default]
+    Create,
+    /// It must be there, and is used as it is. Its bindings are added.
+    Passive,
+}
+
+/// What is routed into a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Binding {
+    /// From this exchange…
+    pub exchange: String,
+    /// …every topic that matches this.
+    pub pattern: TopicPattern,
+}
+
+impl Binding {
+    /// Routes the topics that match `pattern` from `exchange`.
+    #[must_use]
+    pub fn new(exchange: impl Into<String>, pattern: TopicPattern) -> Self {
+        Self { exchange: exchange.into(), pattern }
+    }
+}

@@ -1,0 +1,47 @@
+//! Private servers for mmate's own tests: RabbitMQ, Redis, PostgreSQL and MariaDB on loopback, each on free ports and with
+//! its data in a temporary folder.
+//!
+//! Most tests share the servers of the run. `scripts/test` starts them; for a single run `scripts/with-servers cargo test …`
+//! does. Such a test asks for the address and keeps to names of its own:
+//!
+//! ```no_run
+//! let url = mmate_test_support::amqp_url();
+//! let queue = mmate_test_support::unique("orders");
+//! ```
+//!
+//! A test that harms its server starts one for itself:
+//!
+//! ```no_run
+//! use mmate_test_support::RabbitMq;
+//!
+//! let mut broker = RabbitMq::start()?;
+//! broker.kill();
+//! broker.start_again()?;
+//! # Ok::<(), mmate_test_support::StartError>(())
+//! ```
+//!
+//! A server ends with the value that stands for it. It ends too, and its folder is removed, when the test process panics,
+//! is interrupted or is killed.
+
+mod error;
+mod folder;
+mod mariadb;
+mod port;
+mod postgresql;
+mod process;
+mod program;
+mod rabbitmq;
+mod redis;
+mod server;
+mod shared;
+mod unique;
+
+pub use error::{CtlError, LogTail, StartError, StartFailure, StopError};
+pub use mariadb::{MariaDb, MariaDbOptions};
+pub use port::Port;
+pub use postgresql::{PostgreSql, PostgreSqlOptions};
+pub use process::Minder;
+pub use rabbitmq::{RabbitMq, RabbitMqOptions};
+pub use redis::{Redis, RedisOptions};
+pub use shared::{amqp_url, mariadb_url, postgres_url, redis_url};
+pub use unique::unique;

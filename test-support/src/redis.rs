@@ -1,0 +1,163 @@
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    error::{StartError, StartFailure, StopError},
+    folder::Folder,
+    port::Port,
+    process::Launch,
+    program::Program,
+    server::{Plan, Server, with_fresh_ports},
+};
+
+/// A Redis of its own, which keeps what it acknowledged over a kill: it writes an append-only file unless told otherwise.
+///
+/// Dropping it ends it and removes its data.
+#[derive(Debug)]
+pub struct Redis {
+    server: Server,
+}
+
+impl Redis {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Errors
+    /// If it is not installed, or does not start; the error holds the end of its log.
+    pub fn start() -> Result<Self, StartError> {
+        Self::options().start()
+    }
+
+    /// A server with settings of one's own.
+    ///
+    /// ```no_run
+    /// use mmate_test_support::Redis;
+    ///
+    /// let forgetful = Redis::options().config("appendonly no").start()?;
+    /// # Ok::<(), mmate_test_support::StartError>(())
+    /// ```
+    #[must_use]
+    pub fn options() -> RedisOptions {
+        RedisOptions::default()
+    }
+
+    /// `redis://127.0.0.1:PORT/`
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port())
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Kills the server (`SIGKILL`). Its data stays for [`start_again`](Self::start_again).
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Stops the server gracefully. Its data stays for [`start_again`](Self::start_again).
+    ///
+    /// # Errors
+    /// If it did not stop in time; it is killed then.
+    pub fn stop(&mut self) -> Result<(), StopError> {
+        self.server.stop()
+    }
+
+    /// Starts the server, unless it runs, with its data on its port, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it does not start; the error holds the end of its log.
+    pub fn start_again(&mut self) -> Result<(), StartError> {
+        self.server.start_again()
+    }
+
+    /// Lets the server stand still (`SIGSTOP`): its connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.server.pause();
+    }
+
+    /// Lets a paused server go on (`SIGCONT`).
+    pub fn resume(&self) {
+        self.server.resume();
+    }
+}
+
+/// What a Redis is to be started with.
+#[derive(Debug, Clone, Default)]
+pub struct RedisOptions {
+    config: String,
+}
+
+impl RedisOptions {
+    /// Adds lines to the server's `redis.conf`, after those that every server gets.
+    #[must_use]
+    pub fn config(mut self, lines: &str) -> Self {
+        self.config.push_str(lines);
+        self.config.push('\n');
+        self
+    }
+
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Errors
+    /// If it is not installed, or does not start; the error holds the end of its log.
+    pub fn start(&self) -> Result<Redis, StartError> {
+        with_fresh_ports(SERVER, || self.plan()).map(|server| Redis { server })
+    }
+
+    fn plan(&self) -> Result<Plan, StartFailure> {
+        let program = PROGRAM.find()?;
+        let folder = Folder::new("redis", None)?;
+        let port = Port::reserve_for_server()?;
+        let config = folder.write(
+            "redis.conf",
+            &format!(
+                "port {}\ndir {}\n{CONFIG}{}",
+                port.number(),
+                folder.path().display(),
+                self.config
+            ),
+        )?;
+        Ok(Plan {
+            launch: Launch::new(program, &folder).arguments([config]),
+            prepare: None,
+            answers: pongs,
+            stop: Signal::TERM,
+            abandon: Signal::KILL,
+            folder,
+            ports: vec![port],
+        })
+    }
+}
+
+const SERVER: &str = "Redis";
+
+const PROGRAM: Program = Program { name: "redis-server", package: "redis-server", folders: &[] };
+
+const CONFIG: &str = "\
+bind 127.0.0.1
+protected-mode yes
+daemonize no
+save \"\"
+appendonly yes
+";
+
+/// Whether the server answers a `PING`. While it loads its data it answers with an error.
+fn pongs(port: u16) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok::<bool, std::io::Error>(answer == *b"+PONG")
+    };
+    ask().unwrap_or(false)
+}
