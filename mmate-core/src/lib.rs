@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(feature = "conformance")]
-pub mod conformance {}
+pub mod conformance;
 pub mod message;
 pub mod topic;
 pub mod transport;
@@ -18,7 +18,7 @@ mod subscription;
 
 pub use context::Context;
 pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};
-pub use inprocess::InProcess;
+pub use inprocess::{Chaos, InProcess, QueueState};
 pub use message::{
     CausationId, CorrelationId, DecodeError, Envelope, HeaderValue, Headers, InvalidId,
     InvalidMessage, Malformed, Message, MessageId, MessageKind, Meta, Outgoing,

@@ -41,7 +41,8 @@ pub trait Middleware: Send + Sync + 'static {
     /// What the handler failed with, or a failure of the middleware itself.
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError>;
 
-    /// Called once before the first message, after the broker is connected.
+    /// Called before the first message, after the broker is connected: once for each subscription
+    /// that has this middleware.
     ///
     /// # Errors
     /// The service then does not start.
@@ -49,7 +50,8 @@ pub trait Middleware: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once after the last message, before the connection closes.
+    /// Called after the last message, before the connection closes: once for each subscription that
+    /// has this middleware.
     async fn stop(&self) {}
 
     /// The types that stand for what extractors may take because of this middleware; see

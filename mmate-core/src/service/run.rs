@@ -137,8 +137,13 @@ impl Running {
 
     async fn join_all(&mut self) {
         while let Some(ended) = self.workers.join_next().await {
-            if let Ok(Err(error)) = ended {
-                self.failure.get_or_insert(error);
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    self.failure.get_or_insert(error);
+                }
+                Err(died) if died.is_panic() => std::panic::resume_unwind(died.into_panic()),
+                Err(_) => {}
             }
         }
     }
@@ -170,21 +175,9 @@ pub(super) async fn start<T: Transport>(
     }
 
     let connection: Arc<dyn Connection> = Arc::from(transport.connect(&service.name).await?);
-    let started = start_on(service, &connection).await;
-    if started.is_err() {
-        connection.close().await;
-    }
-    started
-}
-
-async fn start_on(
-    mut service: Service,
-    connection: &Arc<dyn Connection>,
-) -> Result<Running, ServiceError> {
-    let publisher = Publisher::new(Arc::clone(connection), Arc::clone(&service.name));
     let mut running = Running {
-        connection: Arc::clone(connection),
-        publisher: publisher.clone(),
+        publisher: Publisher::new(Arc::clone(&connection), Arc::clone(&service.name)),
+        connection,
         stats: Stats::new(Vec::new()),
         middleware: Vec::new(),
         workers: JoinSet::new(),
@@ -193,7 +186,18 @@ async fn start_on(
         drain_timeout: service.drain_timeout,
         failure: None,
     };
+    match subscribe_all(service, &mut running).await {
+        Ok(()) => Ok(running),
+        Err(error) => {
+            // Why it did not start is what the caller wants to know.
+            let _ = running.stop().await;
+            Err(error)
+        }
+    }
+}
 
+/// Starts what a connected service consists of.
+async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<(), ServiceError> {
     // Stores before queues, and all queues before the first consumer: what a handler publishes to
     // a neighbour finds its queue.
     for subscription in &service.subscriptions {
@@ -205,7 +209,7 @@ async fn start_on(
     }
     let plans = service.topology();
     for plan in &plans {
-        connection.declare(plan).await?;
+        running.connection.declare(plan).await?;
     }
 
     let state = Arc::new(std::mem::take(&mut service.state));
@@ -220,9 +224,9 @@ async fn start_on(
             instance: Arc::clone(&service.instance),
             scope: service.scope_of(&subscription),
             state: Arc::clone(&state),
-            publisher: publisher.clone(),
+            publisher: running.publisher.clone(),
         });
-        let consumer = connection.consume(&plan, subscription.parts.prefetch.get()).await?;
+        let consumer = running.connection.consume(&plan, subscription.parts.prefetch.get()).await?;
         let worker = Worker::new(subscription, shared, ledger);
         let (stop, abort) = (running.stop.clone(), running.abort.clone());
         running
@@ -230,7 +234,7 @@ async fn start_on(
             .spawn(async move { worker.run(consumer, stop, abort).await.map_err(Into::into) });
     }
     running.stats = Stats::new(ledgers);
-    Ok(running)
+    Ok(())
 }
 
 /// Ready at Ctrl-C, and at the SIGTERM with which an orchestrator asks a process to end.

@@ -13,7 +13,9 @@ use crate::outcome::{DeadLetter, DeadReason, Outcome};
 use crate::stats::Ledger;
 use crate::subscription::{RetryPolicy, Subscription, TypeFilter};
 use crate::topic::TopicPattern;
-use crate::transport::{Consumer, Delivery, Settled, Settlement, TransportError};
+use crate::transport::{
+    Consumer, Delivery, Settled, Settlement, TransportError, TransportErrorKind,
+};
 
 pub(super) struct Worker {
     concurrency: usize,
@@ -72,6 +74,11 @@ impl Worker {
         }
     }
 
+    fn ended(&self) -> TransportError {
+        let attempted = format!("consume for the subscription {}", self.tasks.shared.subscription);
+        TransportError::new(TransportErrorKind::Closed, attempted)
+    }
+
     /// Runs until it is stopped, then finishes what was begun. `abort` drops even that.
     pub(super) async fn run(
         self,
@@ -95,7 +102,11 @@ impl Worker {
                         result = Err(error);
                         break;
                     }
-                    None => break,
+                    // Nobody asked it to stop: a subscription never ends in silence.
+                    None => {
+                        result = Err(self.ended());
+                        break;
+                    }
                 },
             }
         }
@@ -160,9 +171,9 @@ impl Tasks {
             }
             // The drain ran out of time.
             None => {
-                self.settle(delivery, Settlement::Requeue).await;
                 let deferred = Outcome::Defer { after: Duration::ZERO };
                 self.ledger.finished(&deferred, unprotected);
+                self.settle(delivery, Settlement::Requeue).await;
             }
         }
     }
@@ -212,8 +223,9 @@ impl Tasks {
                 Settlement::DeadLetter { letter: letter.clone(), attempts: attempt }
             }
         };
-        self.settle(delivery, settlement).await;
+        // Counted first: who sees on the broker that a message is settled finds it in the counts.
         self.ledger.finished(&outcome, unprotected);
+        self.settle(delivery, settlement).await;
     }
 
     async fn settle(&self, delivery: Delivery, settlement: Settlement) {
@@ -224,8 +236,8 @@ impl Tasks {
     }
 
     async fn skip(&self, delivery: Delivery) {
-        self.settle(delivery, Settlement::Ack).await;
         self.ledger.filtered();
+        self.settle(delivery, Settlement::Ack).await;
     }
 
     /// A message that came by the queue's name is for this queue, whatever its topic.

@@ -135,6 +135,7 @@ mod tests {
         assert_eq!(shortest_common("a*", "??"), Some("ax".into()));
         assert_eq!(shortest_common("?", "é*"), Some("é".into()));
         assert_eq!(shortest_common("a*", "*b?"), Some("abx".into()));
+        assert_eq!(shortest_common("?é*", "*é*"), Some("xé".into()));
         assert_eq!(shortest_common("a*", "b*"), None);
         assert_eq!(shortest_common("a?", "*bc"), None);
     }

@@ -324,6 +324,8 @@ mod tests {
         assert_eq!(example("eu-*", "*-west").unwrap(), "eu-west");
         assert_eq!(example("eu-*", "eu-").unwrap(), "eu-");
         assert_eq!(example("a.#.b.#", "#.b.#.c").unwrap(), "a.b.c");
+        assert_eq!(example("*.created.#", "#.created.#").unwrap(), "x.created");
+        assert_eq!(example("#.created.#", "*.created.#").unwrap(), "x.created");
         assert_eq!(example("order.created", "order.amended"), None);
         assert_eq!(example("a.*", "*.b.#.c"), None);
     }

@@ -34,28 +34,29 @@ pub(super) fn matches<'s, E: Element>(
     // What follows the latest run, and the symbols it has not taken yet.
     let mut latest_run = None;
     loop {
-        let mut ahead = symbols.clone();
-        match (elements.split_first(), ahead.next()) {
-            (None, None) => return true,
-            (Some((element, rest)), _) if element.is_run() => {
+        let fits = match elements.split_first() {
+            Some((element, rest)) if element.is_run() => {
                 if rest.is_empty() {
                     return true;
                 }
                 latest_run = Some((rest, symbols.clone()));
                 elements = rest;
+                continue;
             }
-            // Not enough symbols, and a run that takes more leaves fewer.
-            (Some(_), None) => return false,
-            (Some((element, rest)), Some(symbol)) if element.accepts(symbol) => {
+            Some((element, rest)) => {
+                // Without a symbol left, nothing helps: a run that takes more leaves fewer.
+                let Some(symbol) = symbols.next() else { return false };
                 elements = rest;
-                symbols = ahead;
+                element.accepts(symbol)
             }
-            (_, Some(_)) => {
-                let Some((after_run, untaken)) = &mut latest_run else { return false };
-                untaken.next();
-                elements = after_run;
-                symbols = untaken.clone();
-            }
+            None if symbols.next().is_none() => return true,
+            None => false,
+        };
+        if !fits {
+            let Some((after_run, untaken)) = &mut latest_run else { return false };
+            untaken.next();
+            elements = after_run;
+            symbols = untaken.clone();
         }
     }
 }
@@ -115,21 +116,34 @@ impl Sizes {
     }
 
     fn smallest<E: Element>(&self, left: &[E], l: usize, right: &[E], r: usize) -> Option<usize> {
-        let (left_run, right_run) =
-            (left.get(l).is_some_and(E::is_run), right.get(r).is_some_and(E::is_run));
-        let end = ((l, r) == (left.len(), right.len())).then_some(0);
-        let skip_left = if left_run { self.at(l + 1, r) } else { None };
-        let skip_right = if right_run { self.at(l, r + 1) } else { None };
-        let symbol = match (left.get(l), right.get(r)) {
+        let (element_l, element_r) = (left.get(l), right.get(r));
+        let run_l = element_l.is_some_and(E::is_run);
+        let run_r = element_r.is_some_and(E::is_run);
+        let mut smallest = match (element_l, element_r) {
+            (None, None) => Some(0),
             // A symbol that two runs take is one too many.
-            (Some(a), Some(b)) if !(left_run && right_run) => {
+            (Some(a), Some(b)) if !(run_l && run_r) => {
                 let (next_l, next_r) = after_symbol(left, l, right, r);
                 self.at(next_l, next_r)
                     .and_then(|rest| a.smallest_common(b).map(|size| size + rest))
             }
             _ => None,
         };
-        [end, skip_left, skip_right, symbol].into_iter().flatten().min()
+        if run_l {
+            smallest = lesser(smallest, self.at(l + 1, r));
+        }
+        if run_r {
+            smallest = lesser(smallest, self.at(l, r + 1));
+        }
+        smallest
+    }
+}
+
+/// The lesser size, if there is one. Written out, as `flatten().min()` made the whole table many times slower.
+fn lesser(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        _ => a.or(b),
     }
 }
 

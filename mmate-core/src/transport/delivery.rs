@@ -52,6 +52,11 @@ impl Delivery {
         self.settle.settle(settlement).await
     }
 
+    /// Wraps the right to settle it, for a transport around another one.
+    pub fn map_settle(self, wrap: impl FnOnce(Box<dyn Settle>) -> Box<dyn Settle>) -> Self {
+        Self { settle: wrap(self.settle), ..self }
+    }
+
     /// Parts the message from the right to settle it.
     #[must_use]
     pub fn into_settle(self) -> Box<dyn Settle> {

@@ -10,6 +10,7 @@ mod error;
 mod queue;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -32,6 +33,17 @@ pub trait Transport: Send + Sync + 'static {
 
     /// The broker's address for logs, without credentials.
     fn describe(&self) -> String;
+}
+
+#[async_trait]
+impl<T: Transport + ?Sized> Transport for Arc<T> {
+    async fn connect(&self, service: &str) -> Result<Box<dyn Connection>, TransportError> {
+        (**self).connect(service).await
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
 }
 
 /// A connection to a broker that restores itself: queues, bindings and consumers come back after a

@@ -1,0 +1,109 @@
+//! Queues: made, checked, or left alone.
+
+use super::Harness;
+use super::stage::{Inbox, Stage, declare, send, soon};
+use crate::message::{Message, wire};
+use crate::transport::{Binding, Connection, Declare, QueueKind, QueuePlan, TransportErrorKind};
+
+async fn refused(connection: &dyn Connection, plan: &QueuePlan) -> TransportErrorKind {
+    match soon("declaring", connection.declare(plan)).await {
+        Ok(()) => panic!("declaring {plan:?} is refused"),
+        Err(error) => error.kind(),
+    }
+}
+
+/// Every instance of a service declares the same queues; a later version may add a pattern.
+pub async fn declaring_twice_is_fine_and_bindings_add_up<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let mut queue = stage.queue("q", &["a"]).await;
+    declare(&*stage.connection, &queue).await;
+    let second = stage.connect().await;
+    declare(&*second, &queue).await;
+    queue.bindings = vec![Binding::new(wire::EVENTS, stage.pattern("b"))];
+    declare(&*second, &queue).await;
+    for topic in ["a", "b"] {
+        stage.publish(topic, topic).await;
+    }
+    stage.put(&queue, Message::new("end")).await;
+    assert_eq!(stage.inbox(&queue).await.read_until("end").await, ["a", "b"]);
+}
+
+/// A queue that is there and is another is not taken for the one that was meant.
+pub async fn another_kind_is_a_mismatch<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let mut queue = stage.queue("q", &[]).await;
+    queue.kind = QueueKind::Classic;
+    assert_eq!(refused(&*stage.connection, &queue).await, TransportErrorKind::Mismatch);
+
+    let mut queue = stage.plan("r", &[]);
+    queue.kind = QueueKind::Classic;
+    declare(&*stage.connection, &queue).await;
+    queue.kind = QueueKind::Quorum;
+    assert_eq!(refused(&*stage.connection, &queue).await, TransportErrorKind::Mismatch);
+}
+
+/// A queue that others were to make, and did not.
+pub async fn a_queue_that_must_be_there_and_is_not_is_not_found<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let mut queue = stage.plan("missing", &["#"]);
+    queue.declare = Declare::Passive;
+    assert_eq!(refused(&*stage.connection, &queue).await, TransportErrorKind::NotFound);
+    let consumed = soon("starting to consume", stage.connection.consume(&queue, 1)).await;
+    let error = consumed.map(drop).expect_err("a missing queue cannot be consumed");
+    assert_eq!(error.kind(), TransportErrorKind::NotFound, "{error}");
+}
+
+/// A queue of another make is used as it is when asked, and gets the bindings.
+pub async fn a_queue_is_used_as_it_is_when_asked<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let mut theirs = stage.plan("q", &[]);
+    theirs.kind = QueueKind::Classic;
+    declare(&*stage.connection, &theirs).await;
+
+    let mut ours = stage.plan("q", &["a"]);
+    ours.declare = Declare::Passive;
+    declare(&*stage.connection, &ours).await;
+    stage.publish("a", "one").await;
+    assert_eq!(stage.inbox(&ours).await.read().await, "one");
+}
+
+/// AMQP closes the channel on which a declaration fails; nobody else may notice.
+pub async fn a_refused_declaration_leaves_the_connection_usable<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["a"]).await;
+    let mut inbox = stage.inbox(&queue).await;
+    stage.publish("a", "before").await;
+    let before = inbox.next().await;
+
+    let mut wrong = queue.clone();
+    wrong.kind = QueueKind::Classic;
+    assert_eq!(refused(&*stage.connection, &wrong).await, TransportErrorKind::Mismatch);
+    let mut missing = stage.plan("missing", &[]);
+    missing.declare = Declare::Passive;
+    assert_eq!(refused(&*stage.connection, &missing).await, TransportErrorKind::NotFound);
+
+    super::stage::ack(before).await;
+    stage.publish("a", "after").await;
+    assert_eq!(inbox.read().await, "after");
+    stage.queue("r", &["b"]).await;
+}
+
+/// A durable queue keeps what comes while nobody is connected.
+pub async fn messages_wait_for_their_consumer<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["a"]).await;
+    soon("closing", stage.connection.close()).await;
+
+    let publisher = stage.connect().await;
+    for n in 0..3 {
+        send(&*publisher, stage.event("a"), Message::new(n.to_string())).await;
+    }
+    soon("closing", publisher.close()).await;
+
+    let consumer = stage.connect().await;
+    stage.until_ready(&queue, 3).await;
+    let mut inbox = Inbox::open(&*consumer, &queue, 10).await;
+    for n in 0..3 {
+        assert_eq!(inbox.read().await, n.to_string());
+    }
+}

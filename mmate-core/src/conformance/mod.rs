@@ -1,0 +1,180 @@
+//! The suite of cases that every transport must pass.
+//!
+//! For whoever writes a [`Transport`] of their own: implement [`Harness`] for it, and have every
+//! case as a test with [`transport_conformance!`](crate::transport_conformance). The same cases run
+//! over [`InProcess`](crate::InProcess) and over RabbitMQ. Where a case shows a rule of
+//! `docs/delivery-guarantees.md`, it names the rule's number (S3).
+//!
+//! ```
+//! use mmate_core::InProcess;
+//! use mmate_core::conformance::Harness;
+//!
+//! #[derive(Default)]
+//! struct OnInProcess(InProcess);
+//!
+//! #[async_trait::async_trait]
+//! impl Harness for OnInProcess {
+//!     type Transport = InProcess;
+//!
+//!     fn transport(&self) -> InProcess {
+//!         self.0.clone()
+//!     }
+//!
+//!     async fn cut(&self) {
+//!         self.0.cut();
+//!     }
+//!
+//!     async fn ready(&self, queue: &str) -> usize {
+//!         self.0.queue(queue).map_or(0, |queue| queue.ready)
+//!     }
+//! }
+//!
+//! // In a file of `tests/`, this makes one test of each case.
+//! mmate_core::transport_conformance!(OnInProcess::default());
+//! ```
+//!
+//! A case fails by a panic that says what was expected. None waits longer than it must, and none
+//! longer than its limit: a transport that hangs fails like one that is wrong.
+
+pub mod content;
+pub mod dead_letters;
+pub mod declaring;
+pub mod delay;
+mod harness;
+pub mod outage;
+pub mod routing;
+pub mod service;
+pub mod service_outcomes;
+pub mod settling;
+pub mod sharing;
+mod stage;
+
+pub use harness::{Harness, within_limit};
+
+/// Makes one test of each case of the [conformance suite](crate::conformance).
+///
+/// The first argument is an expression for the [`Harness`](crate::conformance::Harness), evaluated
+/// in each test, where it may `.await`. What follows it goes to `#[tokio::test]`.
+///
+/// ```ignore
+/// transport_conformance!(OnRabbitMq::start().await, flavor = "multi_thread");
+/// ```
+#[macro_export]
+macro_rules! transport_conformance {
+    (@tests $harness:expr, $runtime:tt, $($group:ident { $($case:ident,)* })*) => {$(
+        mod $group {
+            use super::*;
+            $(
+                #[::tokio::test $runtime]
+                async fn $case() {
+                    let harness = $harness;
+                    let case = $crate::conformance::$group::$case(&harness);
+                    $crate::conformance::within_limit(case).await;
+                }
+            )*
+        }
+    )*};
+    ($harness:expr $(, $($runtime:tt)+)?) => {
+        $crate::transport_conformance! { @tests $harness, ($($($runtime)+)?),
+            routing {
+                a_message_reaches_every_queue_whose_pattern_matches_and_no_other,
+                many_patterns_in_one_queue_give_one_copy,
+                a_star_is_one_word_and_a_hash_is_any_number,
+                a_pattern_with_a_glob_gets_all_that_it_matches,
+                the_same_topic_on_another_exchange_is_another_topic,
+                an_exchange_that_nobody_made_is_made,
+                a_message_sent_to_a_queue_by_name_reaches_that_queue_alone,
+                an_unroutable_message_is_an_error,
+                an_unroutable_message_may_vanish_when_that_is_allowed,
+                a_topic_of_255_bytes_is_routed_whole,
+            }
+            sharing {
+                competing_consumers_split_the_messages,
+                each_queue_has_its_own_copy,
+                each_instance_has_its_own_copy,
+                a_queue_per_instance_ends_with_its_connection,
+                a_queue_per_instance_is_locked_for_other_connections,
+                one_consumer_gets_the_messages_in_order,
+                many_tasks_publish_and_each_message_arrives_once,
+                ten_thousand_messages_go_through,
+            }
+            settling {
+                an_acknowledged_message_is_gone,
+                an_unsettled_message_is_shown_again_when_its_connection_closes,
+                a_requeued_message_is_shown_again_at_once_and_counts_as_nothing,
+                an_acknowledgement_covers_its_own_delivery_only,
+                the_prefetch_bounds_what_is_unsettled,
+                a_stopped_consumer_gives_back_what_it_has_not_returned,
+                a_consumer_may_be_stopped_twice_and_then_ends,
+                a_wait_that_is_given_up_loses_nothing,
+            }
+            delay {
+                a_retried_message_comes_back_after_its_delay_and_not_before,
+                a_retried_message_is_the_same_message,
+                attempts_add_up_and_the_first_failure_is_remembered,
+                a_deferral_counts_no_attempt,
+                a_retry_without_a_delay_comes_back,
+                a_short_delay_does_not_wait_for_a_long_one,
+                a_delayed_message_makes_room_for_the_next,
+                a_delayed_message_comes_back_to_its_own_queue_only,
+                a_delayed_message_outlives_its_connection,
+                a_queue_per_instance_delays_too,
+            }
+            dead_letters {
+                a_dead_letter_says_why_and_where_it_comes_from,
+                a_dead_letter_is_the_same_message_and_leaves_its_queue,
+                a_dead_letter_knows_the_first_failure_and_its_topic_after_retries,
+                a_dead_letter_of_a_queue_that_is_used_as_it_is_is_kept,
+                a_dead_letter_of_a_queue_per_instance_is_kept,
+            }
+            content {
+                every_property_survives,
+                a_message_without_properties_has_none,
+                every_type_of_header_survives,
+                an_empty_body_and_odd_bytes_survive,
+                a_body_of_a_mebibyte_survives,
+                names_and_texts_of_any_script_survive,
+            }
+            declaring {
+                declaring_twice_is_fine_and_bindings_add_up,
+                another_kind_is_a_mismatch,
+                a_queue_that_must_be_there_and_is_not_is_not_found,
+                a_queue_is_used_as_it_is_when_asked,
+                a_refused_declaration_leaves_the_connection_usable,
+                messages_wait_for_their_consumer,
+            }
+            outage {
+                after_a_cut_publishing_and_consuming_go_on,
+                what_was_unsettled_at_a_cut_is_shown_again_and_its_old_settlement_is_lost,
+                a_queue_per_instance_is_back_after_a_cut,
+                cuts_in_a_row_lose_nothing,
+                a_closed_connection_publishes_and_declares_nothing,
+                a_closed_connection_ends_its_consumers,
+                closing_twice_is_fine,
+            }
+            service {
+                instances_of_a_service_share_its_messages,
+                each_service_has_its_own_copy,
+                a_stop_finishes_what_runs_and_gives_back_the_rest,
+                a_stop_drops_what_runs_longer_than_the_drain,
+                what_a_handler_publishes_belongs_to_what_it_handles,
+                a_second_attempt_publishes_the_same_ids_again,
+                a_service_goes_on_after_a_cut,
+                every_fetched_message_is_accounted_for_at_all_times,
+            }
+            service_outcomes {
+                a_failed_message_is_tried_again_with_the_next_attempt,
+                a_panicking_handler_is_tried_again_and_the_service_lives,
+                a_handler_that_takes_too_long_is_tried_again,
+                a_deferred_message_comes_back_as_the_same_attempt,
+                a_permanent_error_is_dead_lettered_at_once,
+                a_message_that_always_fails_is_dead_lettered_after_the_last_attempt,
+                an_undecodable_body_is_dead_lettered,
+                ids_that_contradict_each_other_are_dead_lettered,
+                a_dead_letter_that_is_sent_back_runs,
+                only_the_message_types_that_were_asked_for_are_handled,
+                what_a_glob_does_not_match_is_not_handled,
+            }
+        }
+    };
+}

@@ -1,0 +1,134 @@
+//! Cut connections, and closed ones.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::Harness;
+use super::stage::{Inbox, Stage, ack, declare, soon, text};
+use crate::message::Message;
+use crate::transport::{Publication, PublishError, Settlement, TransportErrorKind};
+
+/// Nobody who uses a connection has to restore anything.
+pub async fn after_a_cut_publishing_and_consuming_go_on<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    let mut inbox = stage.inbox(&queue).await;
+    stage.publish("a", "before").await;
+    assert_eq!(inbox.read().await, "before");
+    soon("the cut", harness.cut()).await;
+    stage.publish("a", "after").await;
+    // An acknowledgement may have been lost, and a publication repeated.
+    while inbox.read().await != "after" {}
+}
+
+/// S5, S6: what was being handled is shown again, and the handling that ends late cannot
+/// acknowledge the new showing.
+pub async fn what_was_unsettled_at_a_cut_is_shown_again_and_its_old_settlement_is_lost<
+    H: Harness,
+>(
+    harness: &H,
+) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    let mut inbox = Inbox::open(&*stage.connection, &queue, 10).await;
+    for n in 0..5 {
+        stage.publish("a", &n.to_string()).await;
+    }
+    let old = inbox.take(3).await;
+    soon("the cut", harness.cut()).await;
+    let new = inbox.take(5).await;
+    assert!(new.iter().filter(|delivery| delivery.redelivered).count() >= 3);
+    let texts: HashSet<_> = new.iter().map(text).collect();
+    assert_eq!(texts.len(), 5, "each message is shown again once, and there are {texts:?}");
+    for delivery in old {
+        let settled = soon("settling", delivery.settle(Settlement::Ack)).await;
+        assert!(settled.is_lost(), "the connection of this delivery is gone");
+    }
+    for delivery in new {
+        ack(delivery).await;
+    }
+    stage.put(&queue, Message::new("end")).await;
+    assert_eq!(inbox.read_until("end").await, [""; 0]);
+}
+
+/// The queue went with its connection; it is made again, with its bindings and its consumer.
+pub async fn a_queue_per_instance_is_back_after_a_cut<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let instance = stage.connect().await;
+    let queue = stage.own_plan("q", &["cache.#"]);
+    declare(&*instance, &queue).await;
+    let mut inbox = Inbox::open(&*instance, &queue, 10).await;
+    stage.publish("cache.cleared", "before").await;
+    assert_eq!(inbox.read().await, "before");
+    soon("the cut", harness.cut()).await;
+    // Until the queue is there again, what is published for it reaches nobody.
+    soon("a delivery after the cut", async {
+        loop {
+            let to = stage.event("cache.cleared");
+            let publication = Publication::new(to, Message::new("after"));
+            let _ = stage.connection.publish(publication).await;
+            let wait = Duration::from_millis(50);
+            if let Ok(next) = tokio::time::timeout(wait, inbox.next()).await {
+                return assert_eq!(text(&next), "after");
+            }
+        }
+    })
+    .await;
+}
+
+/// A network that fails again and again.
+pub async fn cuts_in_a_row_lose_nothing<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    let mut inbox = Inbox::open(&*stage.connection, &queue, 4).await;
+    let mut missing: HashSet<String> = (0..40).map(|n| n.to_string()).collect();
+    for n in 0..40 {
+        stage.publish("a", &n.to_string()).await;
+        if n % 10 == 5 {
+            soon("the cut", harness.cut()).await;
+        }
+    }
+    while !missing.is_empty() {
+        let delivery = inbox.next().await;
+        if missing.remove(&text(&delivery)) && missing.len() % 10 == 5 {
+            // Held over the cut, so that it is shown again.
+            soon("the cut", harness.cut()).await;
+        }
+        // It may be lost; then the message comes again, and nothing else is asked here.
+        let _ = soon("settling", delivery.settle(Settlement::Ack)).await;
+    }
+}
+
+/// What is closed is closed.
+pub async fn a_closed_connection_publishes_and_declares_nothing<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    soon("closing", stage.connection.close()).await;
+    let publication = Publication::new(stage.event("a"), Message::new("late"));
+    let published = soon("publishing", stage.connection.publish(publication)).await;
+    assert!(matches!(published, Err(PublishError::Closed)), "not closed, but {published:?}");
+    let declared = soon("declaring", stage.connection.declare(&queue)).await;
+    let error = declared.expect_err("a closed connection declares nothing");
+    assert_eq!(error.kind(), TransportErrorKind::Closed, "{error}");
+    let consumed = soon("starting to consume", stage.connection.consume(&queue, 1)).await;
+    let error = consumed.map(drop).expect_err("a closed connection consumes nothing");
+    assert_eq!(error.kind(), TransportErrorKind::Closed, "{error}");
+}
+
+/// Who waits for a delivery learns that there will be none.
+pub async fn a_closed_connection_ends_its_consumers<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    let mut inbox = stage.inbox(&queue).await;
+    let waiting = async { inbox.ends().await };
+    let closing = async { soon("closing", stage.connection.close()).await };
+    tokio::join!(waiting, closing);
+    inbox.ends().await;
+}
+
+/// A drain and an owner may both close.
+pub async fn closing_twice_is_fine<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    soon("closing", stage.connection.close()).await;
+    soon("closing", stage.connection.close()).await;
+}

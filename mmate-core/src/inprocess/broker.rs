@@ -1,0 +1,393 @@
+//! The broker's state, behind one lock.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::chaos::Faults;
+use super::queue::{Class, Queue, QueueState, Stored};
+use crate::message::{Message, wire};
+use crate::transport::{
+    Declare, Destination, Publication, PublishError, QueueKind, QueuePlan, TransportError,
+    TransportErrorKind,
+};
+
+/// Longer than any test, and short enough that the sum with the clock is a time.
+const LONGEST_DELAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+pub(super) type ConnectionId = u64;
+pub(super) type ConsumerId = u64;
+/// Names one showing of a message. None is used twice, so a stale one is known by not being there.
+pub(super) type Tag = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct Broker {
+    state: Mutex<State>,
+    /// Told when the broker may have become idle, or reachable again.
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) faults: Faults,
+    pub(super) queues: BTreeMap<String, Queue>,
+    pub(super) consumers: HashMap<ConsumerId, Subscriber>,
+    connections: HashSet<ConnectionId>,
+    paused: bool,
+    last_number: u64,
+}
+
+/// A consumer, as the broker knows it.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) queue: String,
+    pub(super) connection: ConnectionId,
+    /// What it was given and has not looked at.
+    pub(super) buffer: VecDeque<Tag>,
+    /// How much it has unsettled, the buffer included.
+    pub(super) held: usize,
+    pub(super) prefetch: u16,
+    pub(super) wake: Arc<Notify>,
+}
+
+impl Subscriber {
+    fn has_room(&self) -> bool {
+        self.prefetch == 0 || self.held < usize::from(self.prefetch)
+    }
+}
+
+impl Broker {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock would be a defect of ours, and the tests around it will tell.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, once the broker can be reached by this connection, or the connection is closed.
+    pub(super) async fn reach(&self, connection: ConnectionId) -> MutexGuard<'_, State> {
+        // A loop of many calls that are all ready at once must not starve its neighbours.
+        tokio::task::coop::consume_budget().await;
+        loop {
+            let changed = self.changed.notified();
+            {
+                let state = self.lock();
+                if !state.paused || !state.is_open(connection) {
+                    return state;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Tells those who wait for the broker, or for its being idle, to look again.
+    pub(super) fn announce(&self) {
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn cut(&self) {
+        self.lock().cut();
+        self.announce();
+    }
+
+    pub(super) fn pause(&self) {
+        let mut state = self.lock();
+        state.paused = true;
+        state.cut();
+        drop(state);
+        self.announce();
+    }
+
+    pub(super) fn resume(&self) {
+        let mut state = self.lock();
+        state.paused = false;
+        state.serve_all();
+        drop(state);
+        self.announce();
+    }
+
+    pub(super) async fn idle(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let due = {
+                let mut state = self.lock();
+                state.show_due();
+                let mut consumed = state.queues.values().filter(|q| !q.consumers.is_empty());
+                if consumed.clone().all(Queue::is_idle) {
+                    return;
+                }
+                consumed.by_ref().filter_map(Queue::due).min()
+            };
+            wait(changed, due).await;
+        }
+    }
+}
+
+/// Waits for a notification, at most until then.
+pub(super) async fn wait(notified: impl Future<Output = ()>, until: Option<Instant>) {
+    match until {
+        None => notified.await,
+        // Whether it was told or timed out, the caller looks again.
+        Some(until) => drop(tokio::time::timeout_at(until, notified).await),
+    }
+}
+
+impl State {
+    /// A number that was not used before, for ids, tags and places alike.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    pub(super) fn is_open(&self, connection: ConnectionId) -> bool {
+        self.connections.contains(&connection)
+    }
+
+    pub(super) fn connect(&mut self) -> ConnectionId {
+        let id = self.number();
+        self.connections.insert(id);
+        id
+    }
+
+    /// Ends a connection: its queues vanish, and what it has goes back.
+    pub(super) fn close(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+        let gone: Vec<_> = self.consumers.extract_if(|_, of| of.connection == connection).collect();
+        self.queues.retain(|_, queue| queue.class != Class::Exclusive(connection));
+        for (id, subscriber) in gone {
+            if let Some(queue) = self.queues.get_mut(&subscriber.queue) {
+                queue.consumers.retain(|other| *other != id);
+            }
+            subscriber.wake.notify_one();
+        }
+        for queue in self.queues.values_mut() {
+            queue.put_all_back(Some(connection));
+        }
+        self.serve_all();
+    }
+
+    fn cut(&mut self) {
+        for queue in self.queues.values_mut() {
+            match queue.class {
+                Class::Exclusive(_) => queue.clear(),
+                Class::Durable(_) => queue.put_all_back(None),
+            }
+        }
+        for subscriber in self.consumers.values_mut() {
+            subscriber.buffer.clear();
+            subscriber.held = 0;
+        }
+        self.serve_all();
+    }
+
+    pub(super) fn declare(
+        &mut self,
+        plan: &QueuePlan,
+        connection: ConnectionId,
+    ) -> Result<(), TransportError> {
+        let failed = |kind| TransportError::new(kind, format!("declare the queue {:?}", plan.name));
+        self.check_open(connection).map_err(failed)?;
+        if plan.name.is_empty() || plan.name.len() > 255 {
+            let hint = "a queue's name has 1 to 255 bytes";
+            return Err(failed(TransportErrorKind::Configuration).hint(hint));
+        }
+        let class = Class::of(plan, connection);
+        if let Some(queue) = self.queues.get(&plan.name) {
+            check_access(queue, connection).map_err(failed)?;
+            if plan.declare == Declare::Create && queue.class != class {
+                let hint = "use it as it is with .passive(), or give the queue another name";
+                return Err(failed(TransportErrorKind::Mismatch).hint(hint));
+            }
+        } else if plan.declare == Declare::Passive {
+            return Err(failed(TransportErrorKind::NotFound));
+        }
+        let queue = self.queues.entry(plan.name.clone()).or_insert_with(|| Queue::new(class));
+        for binding in &plan.bindings {
+            queue.bind(binding);
+        }
+        if let Class::Durable(_) = class {
+            self.dead_letter_queue(&plan.name);
+        }
+        Ok(())
+    }
+
+    /// Adds a consumer to a queue.
+    pub(super) fn subscribe(
+        &mut self,
+        name: &str,
+        prefetch: u16,
+        connection: ConnectionId,
+    ) -> Result<(ConsumerId, Arc<Notify>), TransportError> {
+        let failed = |kind| TransportError::new(kind, format!("consume the queue {name:?}"));
+        self.check_open(connection).map_err(failed)?;
+        let id = self.number();
+        let queue =
+            self.queues.get_mut(name).ok_or_else(|| failed(TransportErrorKind::NotFound))?;
+        check_access(queue, connection).map_err(failed)?;
+        queue.consumers.push_back(id);
+        let wake = Arc::<Notify>::default();
+        let subscriber = Subscriber {
+            queue: name.to_owned(),
+            connection,
+            buffer: VecDeque::new(),
+            held: 0,
+            prefetch,
+            wake: Arc::clone(&wake),
+        };
+        self.consumers.insert(id, subscriber);
+        self.serve(name);
+        Ok((id, wake))
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        publication: Publication,
+        connection: ConnectionId,
+    ) -> Result<(), PublishError> {
+        self.check_open(connection).map_err(|_| PublishError::Closed)?;
+        let Publication { destination, message, mandatory } = publication;
+        let (targets, exchange, routing_key) = match &destination {
+            Destination::Exchange { name, topic } => {
+                let takes = |queue: &Queue| queue.takes(name, topic.as_str());
+                let bound = self.queues.iter().filter(|(_, queue)| takes(queue));
+                let targets: Vec<_> = bound.map(|(name, _)| name.clone()).collect();
+                (targets, name.clone(), topic.to_string())
+            }
+            Destination::Queue(name) => {
+                let there = self.queues.contains_key(name).then(|| name.clone());
+                (there.into_iter().collect(), String::new(), name.clone())
+            }
+        };
+        if targets.is_empty() {
+            let destination = destination.to_string();
+            return if mandatory { Err(PublishError::Unroutable { destination }) } else { Ok(()) };
+        }
+        let stored = Stored { message, exchange, routing_key, redelivered: false };
+        let copies = if self.faults.duplicate() { 2 } else { 1 };
+        for queue in &targets {
+            for _ in 0..copies {
+                self.enqueue(queue, stored.clone());
+            }
+        }
+        if self.faults.drop_confirm() {
+            let reason = "the confirmation was dropped on demand".to_owned();
+            return Err(PublishError::Ambiguous { destination: destination.to_string(), reason });
+        }
+        Ok(())
+    }
+
+    fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
+        if self.is_open(connection) { Ok(()) } else { Err(TransportErrorKind::Closed) }
+    }
+
+    fn enqueue(&mut self, name: &str, stored: Stored) {
+        let place = self.number();
+        if let Some(queue) = self.queues.get_mut(name) {
+            queue.push(place, stored);
+            self.serve(name);
+        }
+    }
+
+    /// Makes a queue's dead-letter queue if it is missing.
+    fn dead_letter_queue(&mut self, queue: &str) -> String {
+        let name = wire::dead_letter_queue(queue);
+        let durable = || Queue::new(Class::Durable(QueueKind::Quorum));
+        self.queues.entry(name.clone()).or_insert_with(durable);
+        name
+    }
+
+    /// Puts a message into a queue's dead-letter queue.
+    pub(super) fn bury(&mut self, queue: &str, mut stored: Stored) {
+        let name = self.dead_letter_queue(queue);
+        stored.exchange.clear();
+        stored.routing_key.clone_from(&name);
+        stored.redelivered = false;
+        self.enqueue(&name, stored);
+    }
+
+    /// Hides a message for a while. It then comes back to this queue only.
+    pub(super) fn show_later(&mut self, name: &str, after: Duration, mut stored: Stored) {
+        stored.exchange.clear();
+        name.clone_into(&mut stored.routing_key);
+        stored.redelivered = false;
+        let place = self.number();
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        // Who waits for the queue has to know when to look again.
+        for id in &queue.consumers {
+            if let Some(subscriber) = self.consumers.get(id) {
+                subscriber.wake.notify_one();
+            }
+        }
+        queue.push_later(Instant::now() + after.min(LONGEST_DELAY), place, stored);
+    }
+
+    /// Hands out what waits in a queue, in turn, as far as its consumers have room.
+    pub(super) fn serve(&mut self, name: &str) {
+        let Some(queue) = self.queues.get_mut(name).filter(|_| !self.paused) else { return };
+        while queue.has_ready() {
+            let consumers = &self.consumers;
+            let free = |id: &ConsumerId| consumers.get(id).is_some_and(Subscriber::has_room);
+            let Some(at) = queue.consumers.iter().position(free) else { return };
+            queue.consumers.rotate_left(at);
+            let Some(id) = queue.consumers.front().copied() else { return };
+            queue.consumers.rotate_left(1);
+            let Some(subscriber) = self.consumers.get_mut(&id) else { return };
+            self.last_number += 1;
+            let tag = self.last_number;
+            queue.hold(tag, id, subscriber.connection);
+            subscriber.held += 1;
+            subscriber.buffer.push_back(tag);
+            subscriber.wake.notify_one();
+        }
+    }
+
+    fn serve_all(&mut self) {
+        for name in self.queue_names() {
+            self.serve(&name);
+        }
+    }
+
+    /// Puts what was delayed and is due at the end of its queue.
+    pub(super) fn show_due_of(&mut self, name: &str) {
+        let now = Instant::now();
+        let mut some = false;
+        while let Some(stored) = self.queues.get_mut(name).and_then(|queue| queue.pop_due(now)) {
+            some = true;
+            let place = self.number();
+            if let Some(queue) = self.queues.get_mut(name) {
+                queue.push(place, stored);
+            }
+        }
+        if some {
+            self.serve(name);
+        }
+    }
+
+    fn show_due(&mut self) {
+        for name in self.queue_names() {
+            self.show_due_of(&name);
+        }
+    }
+
+    pub(super) fn queue_names(&self) -> Vec<String> {
+        self.queues.keys().cloned().collect()
+    }
+
+    pub(super) fn queue_state(&mut self, name: &str) -> Option<QueueState> {
+        self.show_due_of(name);
+        self.queues.get(name).map(Queue::state)
+    }
+
+    pub(super) fn messages(&mut self, name: &str) -> Vec<Message> {
+        self.show_due_of(name);
+        self.queues.get(name).map(Queue::messages).unwrap_or_default()
+    }
+}
+
+fn check_access(queue: &Queue, connection: ConnectionId) -> Result<(), TransportErrorKind> {
+    match queue.class {
+        Class::Exclusive(owner) if owner != connection => Err(TransportErrorKind::Locked),
+        Class::Exclusive(_) | Class::Durable(_) => Ok(()),
+    }
+}

@@ -1,0 +1,62 @@
+//! A connection to the broker.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::broker::{Broker, ConnectionId};
+use super::consumer::InProcessConsumer;
+use crate::transport::{
+    Connection, Consumer, Publication, PublishError, QueuePlan, TransportError,
+};
+
+pub(super) struct InProcessConnection {
+    broker: Arc<Broker>,
+    id: ConnectionId,
+}
+
+impl InProcessConnection {
+    pub(super) async fn open(broker: &Arc<Broker>) -> Self {
+        let id = broker.lock().connect();
+        let connection = Self { broker: Arc::clone(broker), id };
+        drop(broker.reach(id).await);
+        connection
+    }
+
+    fn end(&self) {
+        self.broker.lock().close(self.id);
+        self.broker.announce();
+    }
+}
+
+#[async_trait]
+impl Connection for InProcessConnection {
+    async fn declare(&self, queue: &QueuePlan) -> Result<(), TransportError> {
+        self.broker.reach(self.id).await.declare(queue, self.id)
+    }
+
+    async fn consume(
+        &self,
+        queue: &QueuePlan,
+        prefetch: u16,
+    ) -> Result<Box<dyn Consumer>, TransportError> {
+        let mut state = self.broker.reach(self.id).await;
+        let (id, wake) = state.subscribe(&queue.name, prefetch, self.id)?;
+        drop(state);
+        Ok(Box::new(InProcessConsumer::new(Arc::clone(&self.broker), id, &queue.name, wake)))
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
+        self.broker.reach(self.id).await.publish(publication, self.id)
+    }
+
+    async fn close(&self) {
+        self.end();
+    }
+}
+
+impl Drop for InProcessConnection {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,178 @@
+//! One queue: what waits, what is held, what is delayed.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tokio::time::Instant;
+
+use super::broker::{ConnectionId, ConsumerId, Tag};
+use crate::message::Message;
+use crate::topic::TopicPattern;
+use crate::transport::{Binding, QueueKind, QueueMode, QueuePlan};
+
+/// What is in a queue of an [`InProcess`](crate::InProcess) broker at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct QueueState {
+    /// Messages that wait for a consumer.
+    pub ready: usize,
+    /// Messages that a consumer was given and has not settled.
+    pub unacked: usize,
+    /// Messages that are shown again later.
+    pub delayed: usize,
+    /// Consumers.
+    pub consumers: usize,
+}
+
+/// A message in a queue, and how it got there.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) message: Message,
+    pub(super) exchange: String,
+    pub(super) routing_key: String,
+    pub(super) redelivered: bool,
+}
+
+/// What a queue is, as far as a second declaration must agree with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Durable(QueueKind),
+    /// Only the connection that made it may use it, and it ends with it.
+    Exclusive(ConnectionId),
+}
+
+impl Class {
+    pub(super) fn of(plan: &QueuePlan, connection: ConnectionId) -> Self {
+        match plan.mode {
+            QueueMode::PerInstance => Self::Exclusive(connection),
+            QueueMode::Shared | QueueMode::PerService => Self::Durable(plan.kind),
+        }
+    }
+}
+
+/// Where a message stands in a queue. One that goes back goes back to its place.
+pub(super) type Place = u64;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) class: Class,
+    /// The consumers, the next one to be served first.
+    pub(super) consumers: VecDeque<ConsumerId>,
+    bindings: Vec<(String, TopicPattern)>,
+    ready: BTreeMap<Place, Stored>,
+    delayed: BTreeMap<(Instant, Place), Stored>,
+    held: HashMap<Tag, Held>,
+}
+
+/// A message that a consumer has.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) stored: Stored,
+    pub(super) consumer: ConsumerId,
+    place: Place,
+    connection: ConnectionId,
+}
+
+impl Queue {
+    pub(super) fn new(class: Class) -> Self {
+        Self {
+            class,
+            consumers: VecDeque::new(),
+            bindings: Vec::new(),
+            ready: BTreeMap::new(),
+            delayed: BTreeMap::new(),
+            held: HashMap::new(),
+        }
+    }
+
+    /// Binds it by the key that a broker would be given: globs are not the broker's business.
+    pub(super) fn bind(&mut self, binding: &Binding) {
+        let key = TopicPattern::new(binding.pattern.binding_key())
+            .expect("the binding key of a pattern is a pattern");
+        let bound = (binding.exchange.clone(), key);
+        if !self.bindings.contains(&bound) {
+            self.bindings.push(bound);
+        }
+    }
+
+    pub(super) fn takes(&self, exchange: &str, topic: &str) -> bool {
+        self.bindings.iter().any(|(from, key)| from == exchange && key.matches(topic))
+    }
+
+    pub(super) fn push(&mut self, place: Place, stored: Stored) {
+        self.ready.insert(place, stored);
+    }
+
+    pub(super) fn push_later(&mut self, due: Instant, place: Place, stored: Stored) {
+        self.delayed.insert((due, place), stored);
+    }
+
+    /// When the next delayed message is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.delayed.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Takes out a delayed message that is due.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Stored> {
+        let first = self.delayed.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Gives the first message that waits to a consumer.
+    pub(super) fn hold(&mut self, tag: Tag, consumer: ConsumerId, connection: ConnectionId) {
+        if let Some((place, stored)) = self.ready.pop_first() {
+            self.held.insert(tag, Held { stored, consumer, place, connection });
+        }
+    }
+
+    pub(super) fn held(&self, tag: Tag) -> Option<&Held> {
+        self.held.get(&tag)
+    }
+
+    /// Takes a message from its consumer, for good.
+    pub(super) fn release(&mut self, tag: Tag) -> Option<Held> {
+        self.held.remove(&tag)
+    }
+
+    /// Takes a message from its consumer, and puts it back at its place.
+    pub(super) fn put_back(&mut self, mut held: Held) {
+        held.stored.redelivered = true;
+        self.ready.insert(held.place, held.stored);
+    }
+
+    /// Puts back everything that the consumers of a connection have; of all if `None`.
+    pub(super) fn put_all_back(&mut self, connection: Option<ConnectionId>) {
+        let of = |held: &Held| connection.is_none_or(|id| held.connection == id);
+        let tags: Vec<_> =
+            self.held.iter().filter(|(_, held)| of(held)).map(|(tag, _)| *tag).collect();
+        for held in tags.into_iter().filter_map(|tag| self.held.remove(&tag)).collect::<Vec<_>>() {
+            self.put_back(held);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ready.clear();
+        self.delayed.clear();
+        self.held.clear();
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.delayed.is_empty() && self.held.is_empty()
+    }
+
+    pub(super) fn state(&self) -> QueueState {
+        QueueState {
+            ready: self.ready.len(),
+            unacked: self.held.len(),
+            delayed: self.delayed.len(),
+            consumers: self.consumers.len(),
+        }
+    }
+
+    pub(super) fn messages(&self) -> Vec<Message> {
+        self.ready.values().map(|stored| stored.message.clone()).collect()
+    }
+}

@@ -1,0 +1,12 @@
+//! expect: is not a handler
+//! expect: which returns `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`
+
+use mmate_core::{HandlerError, Subscription};
+
+async fn handle() -> Result<u32, HandlerError> {
+    Ok(7)
+}
+
+fn main() {
+    let _ = Subscription::per_service("a", ["#"]).handler(handle);
+}
