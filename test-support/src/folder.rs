@@ -5,15 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::TempDir;
+use crate::{error::StartFailure, process::Minder};
 
-use crate::error::StartFailure;
-
-/// A server's temporary folder; dropping it removes it.
+/// A server's temporary folder, with the minder that removes it when this is dropped or this process is gone.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    dir: TempDir,
+    path: PathBuf,
     account: Option<Account>,
+    pub(crate) minder: Minder,
 }
 
 /// The account a server runs under where it refuses to run as root.
@@ -26,17 +25,15 @@ pub(crate) struct Account {
 impl Folder {
     pub(crate) fn new(server: &str, account: Option<Account>) -> Result<Self, StartFailure> {
         let attempted = "make a temporary folder";
-        let dir = tempfile::Builder::new()
-            .prefix(&format!("mmate-{server}-"))
-            .tempdir()
+        let (minder, path) = Minder::start_with_folder(&format!("mmate-{server}"))
             .map_err(StartFailure::io(attempted))?;
-        let folder = Self { dir, account };
+        let folder = Self { path, account, minder };
         folder.hand_over(folder.path()).map_err(StartFailure::io(attempted))?;
         Ok(folder)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
     }
 
     pub(crate) fn account(&self) -> Option<Account> {
@@ -44,7 +41,7 @@ impl Folder {
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
-        self.path().join(name)
+        self.path.join(name)
     }
 
     /// Makes a folder inside that the server may write to.
@@ -93,13 +90,25 @@ impl Account {
     }
 
     fn find(accounts: &str, name: &str) -> Option<Self> {
+        // passwd(5): name, password, user, group, …
         accounts.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let found = fields.next() == Some(name);
-            let mut fields = fields.skip(1);
-            let user = fields.next()?.parse().ok()?;
-            let group = fields.next()?.parse().ok()?;
-            found.then_some(Self { user, group })
+            let fields: Vec<&str> = line.split(':').collect();
+            let [found, _, user, group, ..] = fields[..] else { return None };
+            let account = Self { user: user.parse().ok()?, group: group.parse().ok()? };
+            (found == name).then_some(account)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_found_by_its_whole_name() {
+        let accounts = "root:x:0:0:root:/root:/bin/bash\nmysql2:x:7:8::/:/bin/false\nmysql:x:102:105:M:/:/bin/false\n";
+        let account = Account::find(accounts, "mysql").unwrap();
+        assert_eq!((account.user, account.group), (102, 105));
+        assert!(Account::find(accounts, "postgres").is_none());
     }
 }

@@ -1,6 +1,7 @@
 use std::{
     io::Read,
     net::{Ipv4Addr, TcpStream},
+    path::Path,
     time::Duration,
 };
 
@@ -58,6 +59,12 @@ impl MariaDb {
         self.server.port()
     }
 
+    /// The folder of its data and logs, which goes with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.server.folder()
+    }
+
     /// Kills the server (`SIGKILL`). Its data stays for [`start_again`](Self::start_again).
     pub fn kill(&mut self) {
         self.server.kill();
@@ -81,12 +88,12 @@ impl MariaDb {
 
     /// Lets the server stand still (`SIGSTOP`): its connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.server.pause();
+        self.server.signal(Signal::STOP);
     }
 
     /// Lets a paused server go on (`SIGCONT`).
     pub fn resume(&self) {
-        self.server.resume();
+        self.server.signal(Signal::CONT);
     }
 }
 
@@ -141,7 +148,6 @@ impl MariaDbOptions {
             launch: Launch::new(mariadbd, &folder).arguments([options]),
             answers: greets,
             stop: Signal::TERM,
-            abandon: Signal::KILL,
             folder,
             ports: vec![port],
         })
@@ -173,7 +179,7 @@ innodb_flush_log_at_trx_commit = 2
 fn greets(port: u16) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         let mut packet = [0; 5];
         stream.read_exact(&mut packet)?;
         Ok::<bool, std::io::Error>(packet[4] == 10)

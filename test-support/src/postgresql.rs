@@ -59,6 +59,12 @@ impl PostgreSql {
         self.server.port()
     }
 
+    /// The folder of its data and logs, which goes with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.server.folder()
+    }
+
     /// Kills the server (`SIGKILL`). Its data stays for [`start_again`](Self::start_again).
     pub fn kill(&mut self) {
         self.server.kill();
@@ -83,17 +89,17 @@ impl PostgreSql {
 
     /// Lets the server stand still (`SIGSTOP`): its connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.server.pause();
+        self.server.signal_all(Signal::STOP);
     }
 
     /// Lets a paused server go on (`SIGCONT`).
     pub fn resume(&self) {
-        self.server.resume();
+        self.server.signal_all(Signal::CONT);
     }
 
     /// Removes the System V segment of a killed server, which would stay until the machine restarts.
     fn return_shared_memory(&self) {
-        let lock_file = self.server.folder().join("data/postmaster.pid");
+        let lock_file = self.folder().join("data/postmaster.pid");
         let content = fs::read_to_string(lock_file).unwrap_or_default();
         // The seventh line: key and id of the segment (`src/include/utils/pidfile.h`).
         let segment = content.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));
@@ -130,20 +136,23 @@ impl PostgreSqlOptions {
     fn plan(&self) -> Result<Plan, StartFailure> {
         let initdb = Program { name: "initdb", ..PROGRAM }.find()?;
         let postgres = Program { name: "postgres", ..PROGRAM }.find()?;
-        let folder = Folder::new("postgresql", Account::instead_of_root("postgres")?)?;
+        let account = Account::instead_of_root("postgres")?;
+        let folder = Folder::new("postgresql", account)?;
         let port = Port::reserve_for_server()?;
         let config = format!("port = {}\n{CONFIG}{}", port.number(), self.config);
         let config = folder.write("postgresql.conf", &config)?;
+        // Whoever kills them leaves shared memory behind. initdb has to be waited for: its first steps end no other way.
         Ok(Plan {
-            prepare: Some(Launch::new(initdb, &folder).arguments(INITDB)),
+            prepare: Some(
+                Launch::new(initdb, &folder).arguments(INITDB).abandoned_by(Signal::CONT),
+            ),
             launch: Launch::new(postgres, &folder)
+                .abandoned_by(Signal::QUIT)
                 .arguments(["-D", "data"])
                 .arguments([format!("--config_file={}", config.display())]),
             answers: lets_in,
             // Its "fast" way, which does not wait for clients to leave.
             stop: Signal::INT,
-            // Ends it at once too, but it returns its shared memory.
-            abandon: Signal::QUIT,
             folder,
             ports: vec![port],
         })
@@ -182,7 +191,7 @@ fn lets_in(port: u16) -> bool {
     const PARAMETERS: &[u8] = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
     let ask = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(&(PARAMETERS.len() as u32 + 4).to_be_bytes())?;
         stream.write_all(PARAMETERS)?;
         let mut message_type = [0];

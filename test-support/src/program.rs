@@ -47,3 +47,27 @@ fn versions(folder: &str) -> Vec<PathBuf> {
     found.sort_by(|a, b| b.cmp(a));
     found.into_iter().map(|(_, path)| path).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let program = Program { name: "no-such-server", package: "its-package", folders: &[] };
+        let message = program.find().unwrap_err().to_string();
+        assert!(message.contains("`no-such-server` is not installed"), "{message}");
+        assert!(message.contains("apt-get install its-package"), "{message}");
+    }
+
+    #[test]
+    fn of_several_versions_the_highest_is_first() {
+        let root = tempfile::tempdir().unwrap();
+        for version in ["9", "16", "15", "common"] {
+            fs::create_dir_all(root.path().join(version).join("bin")).unwrap();
+        }
+        let found = versions(&format!("{}/*/bin", root.path().display()));
+        let expected = ["16", "15", "9"].map(|version| root.path().join(version).join("bin"));
+        assert_eq!(found, expected);
+    }
+}

@@ -1,7 +1,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -61,6 +61,12 @@ impl RabbitMq {
         self.broker.port()
     }
 
+    /// The folder of its data and logs, which goes with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.broker.folder()
+    }
+
     /// Runs `rabbitmqctl` on this node, as in `ctl(&["list_queues", "name", "messages"])` or `ctl(&["eval", "ok."])`, and
     /// returns what it printed. Takes about a second.
     ///
@@ -110,12 +116,12 @@ impl RabbitMq {
 
     /// Lets the node stand still (`SIGSTOP`): its connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.broker.pause();
+        self.broker.signal(Signal::STOP);
     }
 
     /// Lets a paused node go on (`SIGCONT`).
     pub fn resume(&self) {
-        self.broker.resume();
+        self.broker.signal(Signal::CONT);
     }
 }
 
@@ -164,7 +170,6 @@ impl RabbitMqOptions {
             prepare: None,
             answers: speaks_amqp,
             stop: Signal::TERM,
-            abandon: Signal::KILL,
             folder,
             ports: vec![port, distribution],
         })
@@ -248,7 +253,6 @@ fn plan_port_mapper() -> Result<Plan, StartFailure> {
         prepare: None,
         answers: |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(),
         stop: Signal::TERM,
-        abandon: Signal::KILL,
         folder,
         ports: vec![port],
     })
@@ -259,7 +263,7 @@ fn plan_port_mapper() -> Result<Plan, StartFailure> {
 fn speaks_amqp(port: u16) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"AMQP\x00\x00\x09\x01")?;
         let mut frame_type = [0];
         stream.read_exact(&mut frame_type)?;

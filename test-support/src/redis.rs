@@ -1,6 +1,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
+    path::Path,
     time::Duration,
 };
 
@@ -57,6 +58,12 @@ impl Redis {
         self.server.port()
     }
 
+    /// The folder of its data and logs, which goes with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.server.folder()
+    }
+
     /// Kills the server (`SIGKILL`). Its data stays for [`start_again`](Self::start_again).
     pub fn kill(&mut self) {
         self.server.kill();
@@ -80,12 +87,12 @@ impl Redis {
 
     /// Lets the server stand still (`SIGSTOP`): its connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.server.pause();
+        self.server.signal(Signal::STOP);
     }
 
     /// Lets a paused server go on (`SIGCONT`).
     pub fn resume(&self) {
-        self.server.resume();
+        self.server.signal(Signal::CONT);
     }
 }
 
@@ -112,7 +119,7 @@ impl RedisOptions {
         with_fresh_ports(SERVER, || self.plan()).map(|server| Redis { server })
     }
 
-    fn plan(&self) -> Result<Plan, StartFailure> {
+    pub(crate) fn plan(&self) -> Result<Plan, StartFailure> {
         let program = PROGRAM.find()?;
         let folder = Folder::new("redis", None)?;
         let port = Port::reserve_for_server()?;
@@ -130,7 +137,6 @@ impl RedisOptions {
             prepare: None,
             answers: pongs,
             stop: Signal::TERM,
-            abandon: Signal::KILL,
             folder,
             ports: vec![port],
         })
@@ -153,7 +159,7 @@ appendonly yes
 fn pongs(port: u16) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"PING\r\n")?;
         let mut answer = [0; 5];
         stream.read_exact(&mut answer)?;

@@ -11,7 +11,7 @@ use crate::{
     error::{StartError, StartFailure, StopError},
     folder::Folder,
     port::Port,
-    process::{Group, Launch, Minder},
+    process::{Group, Launch},
 };
 
 /// What all servers have in common: a program in a folder, on its ports, that can be stopped, killed and started again.
@@ -19,7 +19,6 @@ use crate::{
 pub(crate) struct Server {
     name: &'static str,
     plan: Plan,
-    minder: Minder,
     group: Option<Group>,
 }
 
@@ -33,8 +32,6 @@ pub(crate) struct Plan {
     pub(crate) answers: fn(u16) -> bool,
     /// What asks it to stop gracefully.
     pub(crate) stop: Signal,
-    /// What ends it at once when nobody needs its data any more.
-    pub(crate) abandon: Signal,
     pub(crate) folder: Folder,
     pub(crate) ports: Vec<Port>,
 }
@@ -44,7 +41,7 @@ pub(crate) fn with_fresh_ports(
     name: &'static str,
     mut plan: impl FnMut() -> Result<Plan, StartFailure>,
 ) -> Result<Server, StartError> {
-    let mut further_tries = 1..=4;
+    let mut further_tries = 1..=2;
     loop {
         let plan = plan().map_err(|failure| StartError { server: name, failure })?;
         match Server::start(name, plan) {
@@ -55,68 +52,66 @@ pub(crate) fn with_fresh_ports(
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Answers,
+    Ends,
+}
+
 /// Generous: the machine may be busy compiling.
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-const ABANDON_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 impl Server {
     fn start(name: &'static str, plan: Plan) -> Result<Self, StartError> {
-        let minder = Minder::start(Some(plan.folder.path()), plan.abandon)
-            .map_err(StartFailure::io("start the process that minds the server"))
-            .map_err(|failure| StartError { server: name, failure })?;
-        let mut server = Self { name, plan, minder, group: None };
+        let mut server = Self { name, plan, group: None };
         server.prepare().map_err(|failure| server.error(failure))?;
         server.start_again()?;
         Ok(server)
     }
 
-    /// Starts it, if it does not run, with its data on its ports, and waits until it answers.
+    /// Starts it with its data on its ports, unless it runs, and waits until it answers.
     pub(crate) fn start_again(&mut self) -> Result<(), StartError> {
-        if self.group.is_some() {
-            return Ok(());
-        }
-        let (port, answers) = (self.port(), self.plan.answers);
         let launch = self.plan.launch.clone();
-        let ready = self.run(&launch, |group| match group.ended() {
-            Some(status) => Some(Err(StartFailure::Ended {
-                program: launch.name(),
-                status,
-                log: launch.tail(),
-            })),
-            None => answers(port).then_some(Ok(())),
-        });
-        ready.map_err(|failure| {
-            self.kill();
-            self.error(failure)
-        })
+        let running = self.group.take().map(|group| self.wait(group, &launch, Until::Answers));
+        let ready = match running {
+            // It may have ended by itself, or be about to.
+            None | Some(Err(StartFailure::Ended { .. })) => self.run(&launch, Until::Answers),
+            Some(ready) => ready,
+        };
+        ready.map_err(|failure| self.error(failure))
     }
 
     /// Kills it; its data stays.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut group) = self.group.take() {
-            group.kill(&mut self.minder);
+        if let Some(group) = self.group.take() {
+            // How it ended is no news.
+            let _ = group.kill(&mut self.plan.folder.minder);
         }
     }
 
     /// Stops it gracefully; its data stays.
     pub(crate) fn stop(&mut self) -> Result<(), StopError> {
-        let Some(mut group) = self.group.take() else { return Ok(()) };
-        match group.end(self.plan.stop, STOP_LIMIT, &mut self.minder) {
-            true => Ok(()),
-            false => Err(StopError { server: self.name, limit: STOP_LIMIT }),
+        let Some(group) = self.group.take() else { return Ok(()) };
+        match group.end(self.plan.stop, STOP_LIMIT, &mut self.plan.folder.minder) {
+            Ok(true) => Ok(()),
+            _ => Err(StopError { server: self.name, limit: STOP_LIMIT }),
         }
     }
 
-    /// Lets it stand still.
-    pub(crate) fn pause(&self) {
-        self.signal(Signal::STOP);
+    /// Sends a signal to its process group.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(group) = &self.group {
+            group.signal(signal);
+        }
     }
 
-    /// Lets it go on.
-    pub(crate) fn resume(&self) {
-        self.signal(Signal::CONT);
+    /// Sends a signal to its process group and to those of its children who have left it.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        if let Some(group) = &self.group {
+            group.signal_all(signal);
+        }
     }
 
     /// The first of its ports.
@@ -124,8 +119,8 @@ impl Server {
         self.plan.ports[0].number()
     }
 
-    pub(crate) fn folder(&self) -> &Folder {
-        &self.plan.folder
+    pub(crate) fn folder(&self) -> &Path {
+        self.plan.folder.path()
     }
 
     /// Another program, in the server's folder and with its environment.
@@ -134,46 +129,45 @@ impl Server {
     }
 
     fn prepare(&mut self) -> Result<(), StartFailure> {
-        let Some(launch) = self.plan.prepare.take() else { return Ok(()) };
-        let done = self.run(&launch, |group| {
-            let status = group.ended()?;
-            let failure =
-                || StartFailure::Ended { program: launch.name(), status, log: launch.tail() };
-            Some(if status.success() { Ok(()) } else { Err(failure()) })
-        });
-        self.kill();
-        done
+        match self.plan.prepare.take() {
+            Some(launch) => self.run(&launch, Until::Ends),
+            None => Ok(()),
+        }
     }
 
-    /// Starts a program and asks until there is an answer.
-    fn run(
-        &mut self,
-        launch: &Launch,
-        mut answer: impl FnMut(&mut Group) -> Option<Result<(), StartFailure>>,
-    ) -> Result<(), StartFailure> {
-        let group = Group::start(launch, &mut self.minder)
-            .map_err(StartFailure::io(format!("run {}", launch.program().display())))?;
-        let group = self.group.insert(group);
+    /// Runs a program until the server answers, or until the program ends well.
+    fn run(&mut self, launch: &Launch, until: Until) -> Result<(), StartFailure> {
+        let group = Group::start(launch, &mut self.plan.folder.minder).map_err(launch.failure())?;
+        self.wait(group, launch, until)
+    }
+
+    fn wait(&mut self, group: Group, launch: &Launch, until: Until) -> Result<(), StartFailure> {
         let begin = Instant::now();
-        loop {
-            if let Some(answer) = answer(group) {
-                return answer;
-            }
-            if begin.elapsed() > START_LIMIT {
-                return Err(StartFailure::NotReady {
+        while begin.elapsed() < START_LIMIT {
+            if group.has_ended() {
+                let ended = group.kill(&mut self.plan.folder.minder);
+                let status = ended.map_err(launch.failure())?;
+                if until == Until::Ends && status.success() {
+                    return Ok(());
+                }
+                return Err(StartFailure::Ended {
                     program: launch.name(),
-                    limit: START_LIMIT,
+                    status,
                     log: launch.tail(),
                 });
             }
+            if until == Until::Answers && (self.plan.answers)(self.port()) {
+                self.group = Some(group);
+                return Ok(());
+            }
             thread::sleep(POLL);
         }
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = &self.group {
-            group.signal(signal);
-        }
+        group.abandon(&mut self.plan.folder.minder);
+        Err(StartFailure::NotReady {
+            program: launch.name(),
+            limit: START_LIMIT,
+            log: launch.tail(),
+        })
     }
 
     /// The error to report, once nothing runs: a server that finds its port taken says so in words of its own only.
@@ -188,12 +182,41 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut group) = self.group.take() {
-            if self.plan.abandon == Signal::KILL {
-                group.kill(&mut self.minder);
-            } else {
-                group.end(self.plan.abandon, ABANDON_LIMIT, &mut self.minder);
-            }
+        if let Some(group) = self.group.take() {
+            group.abandon(&mut self.plan.folder.minder);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+    use crate::{Redis, StartFailure};
+
+    #[test]
+    fn a_port_that_is_taken_in_between_is_replaced_by_another() {
+        let mut taken = None;
+        let server = with_fresh_ports("Redis", || {
+            let plan = Redis::options().plan()?;
+            let port = plan.ports[0].number();
+            taken.get_or_insert_with(|| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
+            Ok(plan)
+        });
+        let taken = taken.unwrap().local_addr().unwrap().port();
+        assert_ne!(server.unwrap().port(), taken);
+    }
+
+    #[test]
+    fn ports_that_are_taken_each_time_are_reported() {
+        let mut taken = Vec::new();
+        let error = with_fresh_ports("Redis", || {
+            let plan = Redis::options().plan()?;
+            taken.push(TcpListener::bind((Ipv4Addr::LOCALHOST, plan.ports[0].number())).unwrap());
+            Ok(plan)
+        });
+        assert!(matches!(error.unwrap_err().failure, StartFailure::PortTaken { .. }));
+        assert_eq!(taken.len(), 3);
     }
 }

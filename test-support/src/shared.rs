@@ -6,7 +6,7 @@ use std::env;
 /// If the variable is not set: a test is never skipped silently.
 #[must_use]
 pub fn amqp_url() -> String {
-    given("RabbitMQ", "MMATE_TEST_AMQP_URL")
+    required("RabbitMQ", "MMATE_TEST_AMQP_URL")
 }
 
 /// The address of the Redis that the tests of this run share, from `MMATE_TEST_REDIS_URL`.
@@ -15,7 +15,7 @@ pub fn amqp_url() -> String {
 /// If the variable is not set: a test is never skipped silently.
 #[must_use]
 pub fn redis_url() -> String {
-    given("Redis", "MMATE_TEST_REDIS_URL")
+    required("Redis", "MMATE_TEST_REDIS_URL")
 }
 
 /// The address of the PostgreSQL that the tests of this run share, from `MMATE_TEST_POSTGRES_URL`.
@@ -24,7 +24,7 @@ pub fn redis_url() -> String {
 /// If the variable is not set: a test is never skipped silently.
 #[must_use]
 pub fn postgres_url() -> String {
-    given("PostgreSQL", "MMATE_TEST_POSTGRES_URL")
+    required("PostgreSQL", "MMATE_TEST_POSTGRES_URL")
 }
 
 /// The address of the MariaDB that the tests of this run share, from `MMATE_TEST_MARIADB_URL`.
@@ -33,15 +33,37 @@ pub fn postgres_url() -> String {
 /// If the variable is not set: a test is never skipped silently.
 #[must_use]
 pub fn mariadb_url() -> String {
-    given("MariaDB", "MMATE_TEST_MARIADB_URL")
+    required("MariaDB", "MMATE_TEST_MARIADB_URL")
 }
 
-fn given(server: &str, variable: &str) -> String {
-    env::var(variable).ok().filter(|url| !url.is_empty()).unwrap_or_else(|| {
+fn required(server: &str, variable: &str) -> String {
+    or_panic(server, variable, env::var(variable).ok())
+}
+
+fn or_panic(server: &str, variable: &str, given: Option<String>) -> String {
+    given.filter(|url| !url.is_empty()).unwrap_or_else(|| {
         panic!(
             "this test needs {server}, and {variable} does not say where it is: run `scripts/test`, or \
              `scripts/with-servers cargo test …` for some tests only, or set {variable} to the address of a server \
              that tests may write to"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_address_is_taken_as_it_is() {
+        assert_eq!(or_panic("Redis", "WHERE", Some("redis://here/".to_owned())), "redis://here/");
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "this test needs Redis, and WHERE does not say where it is: run `scripts/test`"
+    )]
+    fn a_test_without_its_server_fails_and_says_what_to_do() {
+        let _ = or_panic("Redis", "WHERE", Some(String::new()));
+    }
 }

@@ -8,7 +8,8 @@ use std::{
 
 /// A name that no other test uses, in this run or in one beside it: `name` and a suffix of letters, digits and `_`.
 ///
-/// If `name` is an SQL identifier, so is the result.
+/// If `name` is an SQL identifier, so is the result. It is about twenty characters longer; databases cut identifiers off at
+/// about sixty.
 ///
 /// ```
 /// use mmate_test_support::unique;

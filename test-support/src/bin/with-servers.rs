@@ -219,11 +219,11 @@ fn run(command: &[String], servers: &[(&str, Running)]) -> io::Result<u8> {
     if apart {
         program.process_group(0);
     }
-    let mut minder = Minder::start(None, Signal::TERM)?;
+    let mut minder = Minder::start()?;
     let mut child = program.spawn()?;
     let pid = Pid::from_child(&child);
     if apart {
-        minder.mind(child.id())?;
+        minder.mind(child.id(), Signal::TERM)?;
     }
     *lock_command() = Some(if apart { Target::Group(pid) } else { Target::Process(pid) });
     // The process id stays the command's until it is waited for, so that no signal goes to a stranger.

@@ -3,12 +3,14 @@ use std::{
     fs::File,
     io,
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
+use rustix::process::Signal;
+
 use crate::{
-    error::LogTail,
+    error::{LogTail, StartFailure},
     folder::{Account, Folder},
     program::search_path,
 };
@@ -23,6 +25,7 @@ pub(crate) struct Launch {
     folder: PathBuf,
     account: Option<Account>,
     log: PathBuf,
+    abandon: Signal,
 }
 
 impl Launch {
@@ -41,6 +44,7 @@ impl Launch {
             folder: folder.path().to_owned(),
             account: folder.account(),
             log: folder.join(log.to_string_lossy().as_ref()),
+            abandon: Signal::KILL,
         }
     }
 
@@ -63,12 +67,24 @@ impl Launch {
         self
     }
 
-    pub(crate) fn program(&self) -> &Path {
-        &self.program
+    /// What to end it with when its data is of no use any more, instead of `SIGKILL`.
+    #[must_use]
+    pub(crate) fn abandoned_by(mut self, signal: Signal) -> Self {
+        self.abandon = signal;
+        self
+    }
+
+    pub(super) fn abandon(&self) -> Signal {
+        self.abandon
     }
 
     pub(crate) fn name(&self) -> String {
         self.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The error for an operating system that refuses to run it.
+    pub(crate) fn failure(&self) -> impl FnOnce(io::Error) -> StartFailure {
+        StartFailure::io(format!("run {}", self.program.display()))
     }
 
     /// What it said last.

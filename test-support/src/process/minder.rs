@@ -1,7 +1,8 @@
 use std::{
-    io::{self, Write},
+    env,
+    io::{self, BufRead, BufReader, Write},
     os::unix::process::CommandExt,
-    path::Path,
+    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
 };
 
@@ -9,50 +10,67 @@ use rustix::process::Signal;
 
 /// A small process that outlives this one, to end what this one leaves behind when it is killed.
 ///
-/// It reads from a pipe which process group to mind; when the pipe is closed it ends that group and removes the folder. It
-/// says nothing and holds none of this process's output, so that nobody waits for it.
+/// It reads from a pipe which process group to mind; when the pipe is closed it ends that group and removes its folder, if it
+/// has one. It holds none of this process's output, so that nobody waits for it.
 #[derive(Debug)]
 pub struct Minder {
     shell: Child,
-    /// None once dismissed.
+    /// None while it is dropped.
     pipe: Option<ChildStdin>,
 }
 
 impl Minder {
-    /// Starts a minder for `folder`, to be removed after the group has ended.
-    ///
-    /// The group is sent `signal`, and `SIGKILL` if it is still there after five seconds.
+    /// Starts a minder that has nothing to mind yet.
     ///
     /// # Errors
     /// If no shell can be started.
-    pub fn start(folder: Option<&Path>, signal: Signal) -> io::Result<Self> {
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", SCRIPT, "mmate-minder", &signal.as_raw().to_string()])
-            .args(folder)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Out of reach of the terminal's Ctrl-C.
-            .process_group(0);
-        let mut shell = command.spawn()?;
-        let pipe = shell.stdin.take();
-        Ok(Self { shell, pipe })
+    pub fn start() -> io::Result<Self> {
+        Self::run("")
     }
 
-    /// Minds this process group from now on, and no other.
+    /// Starts a minder which makes a temporary folder for itself, so that there is no moment when nobody would remove it.
+    pub(crate) fn start_with_folder(name: &str) -> io::Result<(Self, PathBuf)> {
+        let template = env::temp_dir().join(format!("{name}-XXXXXX"));
+        let template = template.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+        let mut minder = Self::run(template)?;
+        let mut folder = String::new();
+        if let Some(output) = minder.shell.stdout.take() {
+            BufReader::new(output).read_line(&mut folder)?;
+        }
+        match folder.strip_suffix('\n') {
+            Some(folder) => Ok((minder, PathBuf::from(folder))),
+            None => Err(io::Error::other(format!("`mktemp -d {template}` failed"))),
+        }
+    }
+
+    /// Minds this process group from now on, and no other. When this process is gone the group is sent `signal`, and
+    /// `SIGKILL` if it is still there after half a minute.
     ///
     /// # Errors
     /// If the minder is gone.
-    pub fn mind(&mut self, group: u32) -> io::Result<()> {
-        self.tell(&format!("{group}\n"))
+    pub fn mind(&mut self, group: u32, signal: Signal) -> io::Result<()> {
+        self.tell(&format!("{group} {}\n", signal.as_raw()))
     }
 
     /// Minds no group any more, because it has ended.
     pub fn forget(&mut self) {
         // Without its minder this process would have nobody to mislead.
         let _ = self.tell("\n");
+    }
+
+    fn run(template: &str) -> io::Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT, "mmate-minder", template])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Out of reach of the terminal's Ctrl-C.
+            .process_group(0);
+        let mut shell = command.spawn()?;
+        let pipe = shell.stdin.take();
+        Ok(Self { shell, pipe })
     }
 
     fn tell(&mut self, line: &str) -> io::Result<()> {
@@ -70,15 +88,22 @@ impl Drop for Minder {
     }
 }
 
+/// Nothing but the end of the pipe ends it: neither a signal nor that nobody reads what the folder's name is any more.
 const SCRIPT: &str = r#"
-trap '' HUP INT TERM
-signal=$1 folder=${2-} group=
-while read -r line; do group=$line; done
+trap '' HUP INT PIPE TERM
+template=$1 folder= group= signal=
+if [ -n "$template" ]; then
+    folder=$(mktemp -d "$template") || exit
+    printf '%s\n' "$folder"
+fi
+exec >/dev/null
+while read -r next_group next_signal; do group=$next_group signal=$next_signal; done
 if [ -n "$group" ]; then
     kill -s "$signal" -- "-$group"
+    kill -s CONT -- "-$group"
     tries=0
-    while kill -s 0 -- "-$group" && [ "$tries" -lt 100 ]; do
-        [ "$tries" -eq 50 ] && kill -s KILL -- "-$group"
+    while kill -s 0 -- "-$group" && [ "$tries" -lt 400 ]; do
+        [ "$tries" -eq 300 ] && kill -s KILL -- "-$group"
         sleep 0.1
         tries=$((tries + 1))
     done

@@ -52,9 +52,11 @@ impl Status {
     fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (_, rest) = stat.rsplit_once(')')?;
-        let mut fields = rest.split_ascii_whitespace();
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok()?;
-        Some(Self { parent, runs: !matches!(state, "Z" | "X") })
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let ended = matches!(*fields.first()?, "Z" | "X");
+        let parent = fields.get(1)?.parse().ok()?;
+        // The first thread of an ended process does not wait for the others, and those still hold its ports.
+        let threads: u32 = fields.get(17)?.parse().ok()?;
+        Some(Self { parent, runs: !ended || threads > 1 })
     }
 }
