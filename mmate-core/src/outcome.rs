@@ -224,7 +224,9 @@ impl HandlerError {
         matches!(self.class, ErrorClass::Permanent(_))
     }
 
-    pub(crate) fn dead_reason(&self) -> Option<DeadReason> {
+    /// Why the message becomes a dead letter, if no repetition mends it.
+    #[must_use]
+    pub fn dead_reason(&self) -> Option<DeadReason> {
         match self.class {
             ErrorClass::Permanent(reason) => Some(reason),
             ErrorClass::Retryable { .. } => None,

@@ -58,12 +58,9 @@ fn every_case_is_in_the_list() {
         include_str!("../src/conformance/settling.rs"),
         include_str!("../src/conformance/sharing.rs"),
     ];
-    let mut cases = 0;
     for line in sources.iter().flat_map(|source| source.lines()) {
         let Some(rest) = line.strip_prefix("pub async fn ") else { continue };
         let name = rest.split(['<', '(']).next().unwrap();
         assert!(list.contains(&format!(" {name},\n")), "{name} is not in the list");
-        cases += 1;
     }
-    assert_eq!(list.matches(",\n").count(), cases, "each line of the list is a case");
 }

@@ -1,9 +1,9 @@
 //! The suite of cases that every transport must pass.
 //!
-//! For whoever writes a [`Transport`] of their own: implement [`Harness`] for it, and have every
-//! case as a test with [`transport_conformance!`](crate::transport_conformance). The same cases run
-//! over [`InProcess`](crate::InProcess) and over RabbitMQ. Where a case shows a rule of
-//! `docs/delivery-guarantees.md`, it names the rule's number (S3).
+//! For whoever writes a [`Transport`](crate::Transport) of their own: implement [`Harness`] for it,
+//! and have every case as a test with [`transport_conformance!`](crate::transport_conformance). The
+//! same cases run over [`InProcess`](crate::InProcess) and over RabbitMQ. Where a case shows a rule
+//! of `docs/delivery-guarantees.md`, it names the rule's number (S3).
 //!
 //! ```
 //! use mmate_core::InProcess;
@@ -54,11 +54,8 @@ pub use harness::{Harness, within_limit};
 /// Makes one test of each case of the [conformance suite](crate::conformance).
 ///
 /// The first argument is an expression for the [`Harness`](crate::conformance::Harness), evaluated
-/// in each test, where it may `.await`. What follows it goes to `#[tokio::test]`.
-///
-/// ```ignore
-/// transport_conformance!(OnRabbitMq::start().await, flavor = "multi_thread");
-/// ```
+/// in each test, where it may `.await`. What follows it goes to `#[tokio::test]`, such as
+/// `flavor = "multi_thread"`. The tests stand in modules named after the suite's.
 #[macro_export]
 macro_rules! transport_conformance {
     (@tests $harness:expr, $runtime:tt, $($group:ident { $($case:ident,)* })*) => {$(
@@ -90,6 +87,7 @@ macro_rules! transport_conformance {
             }
             sharing {
                 competing_consumers_split_the_messages,
+                a_consumer_that_is_full_holds_nobody_up,
                 each_queue_has_its_own_copy,
                 each_instance_has_its_own_copy,
                 a_queue_per_instance_ends_with_its_connection,

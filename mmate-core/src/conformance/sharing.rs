@@ -31,6 +31,23 @@ pub async fn competing_consumers_split_the_messages<H: Harness>(harness: &H) {
     assert_eq!(seen.len(), 20);
 }
 
+/// A process that hangs keeps what it has begun, and nothing more.
+pub async fn a_consumer_that_is_full_holds_nobody_up<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    let second = stage.connect().await;
+    let mut full = Inbox::open(&*stage.connection, &queue, 1).await;
+    let mut free = Inbox::open(&*second, &queue, 1).await;
+    stage.publish("a", "0").await;
+    stage.publish("a", "0").await;
+    let (kept, _) = (full.next().await, free.read().await);
+    for n in 1..10 {
+        stage.publish("a", &n.to_string()).await;
+        assert_eq!(free.read().await, n.to_string());
+    }
+    ack(kept).await;
+}
+
 /// Publish and subscribe: services do not take each other's messages.
 pub async fn each_queue_has_its_own_copy<H: Harness>(harness: &H) {
     let stage = Stage::new(harness).await;

@@ -22,10 +22,10 @@ use connection::InProcessConnection;
 
 /// A broker inside the process, to test a service without a server.
 ///
-/// It keeps the whole contract of a [`Transport`], and passes the same
-/// [conformance suite](crate::conformance) as RabbitMQ: topic routing, competing consumers,
-/// prefetch, redelivery, delay, dead letters. All clones are the same broker, which ends with the
-/// last of them. Nothing runs in the background, and time is tokio's: with
+/// It keeps the whole contract of a [`Transport`], and passes the same suite as RabbitMQ (the module
+/// `conformance`, a feature of this crate): topic routing, competing consumers, prefetch,
+/// redelivery, delay, dead letters. All clones are the same broker, which ends with the last of
+/// them. Nothing runs in the background, and time is tokio's: with
 /// `#[tokio::test(start_paused = true)]` a retry after an hour takes no time.
 ///
 /// What goes wrong at a real broker goes wrong here on demand: messages that come twice and

@@ -149,7 +149,6 @@ impl Headers {
     }
 
     /// All headers, by name.
-    #[must_use]
     pub fn iter(&self) -> btree_map::Iter<'_, String, HeaderValue> {
         self.0.iter()
     }

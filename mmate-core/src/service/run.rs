@@ -83,7 +83,11 @@ pub struct Running {
     abort: CancellationToken,
     drain_timeout: Duration,
     failure: Option<ServiceError>,
+    closed: bool,
 }
+
+/// What a broker may take, after the drain, to take back what was dropped.
+const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Running {
     /// A publisher in the service's name.
@@ -126,12 +130,16 @@ impl Running {
                  go back to the queues"
             );
             self.abort.cancel();
-            self.join_all().await;
+            if tokio::time::timeout(HAND_BACK_TIMEOUT, self.join_all()).await.is_err() {
+                // The broker does not answer; it has the messages, and will learn that we are gone.
+                self.workers.shutdown().await;
+            }
         }
         for middleware in &self.middleware {
             middleware.stop().await;
         }
         self.connection.close().await;
+        self.closed = true;
         self.failure.take().map_or(Ok(()), Err)
     }
 
@@ -153,6 +161,13 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
         self.abort.cancel();
+        // Clones of the publisher may keep the connection, and with it the messages.
+        if !self.closed
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let connection = Arc::clone(&self.connection);
+            runtime.spawn(async move { connection.close().await });
+        }
     }
 }
 
@@ -185,6 +200,7 @@ pub(super) async fn start<T: Transport>(
         abort: CancellationToken::new(),
         drain_timeout: service.drain_timeout,
         failure: None,
+        closed: false,
     };
     match subscribe_all(service, &mut running).await {
         Ok(()) => Ok(running),

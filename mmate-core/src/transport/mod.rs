@@ -3,7 +3,7 @@
 //! A [`Transport`] makes a [`Connection`] for a service; the connection declares queues, publishes
 //! and opens a [`Consumer`] for each subscription. A [`Delivery`] is settled once, since settling
 //! consumes it. Everything above this module is the same on every broker, and the cases in
-//! [`conformance`](crate::conformance) show that a transport keeps the contract.
+//! `conformance`, a feature of this crate, show that a transport keeps the contract.
 
 mod delivery;
 mod error;
