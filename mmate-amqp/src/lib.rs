@@ -1,1 +1,16 @@
-//! mmate-amqp
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod amqp;
+mod connection;
+mod consumer;
+mod convert;
+mod failure;
+mod link;
+mod publisher;
+mod settings;
+mod settle;
+mod telemetry;
+mod topology;
+
+pub use amqp::Amqp;

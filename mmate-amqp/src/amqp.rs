@@ -1,0 +1,158 @@
+//! What a user sets, and the way in.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mmate_core::transport::{Connection, Transport, TransportError, TransportErrorKind};
+
+use crate::address::Address;
+use crate::connection::AmqpConnection;
+use crate::link::{Dialer, Link, Role};
+use crate::settings::{Backoff, Settings};
+use crate::telemetry;
+
+/// A RabbitMQ broker, and how to treat it.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use mmate_amqp::Amqp;
+///
+/// let broker = Amqp::new("amqp://orders:secret@broker.example/production")
+///     .heartbeat(Duration::from_secs(5))
+///     .publish_window(200);
+/// # let _ = broker;
+/// ```
+#[derive(Clone)]
+#[must_use = "this connects when a service is run on it"]
+pub struct Amqp {
+    url: String,
+    settings: Settings,
+}
+
+impl Amqp {
+    /// A broker by its URL: `amqp://user:password@host:port/virtual-host`.
+    ///
+    /// The parts after the host may be left out, and then are port 5672 and the virtual host `/`.
+    /// A virtual host's own slashes are written `%2f`; beware that `amqp://host/` names the virtual
+    /// host with the empty name. Without a user it is `guest` with the password `guest`. Of the
+    /// query, `heartbeat` (in seconds, before [`heartbeat`](Self::heartbeat)), `channel_max` and
+    /// `frame_max` are used.
+    ///
+    /// What is wrong with the URL is told by [`connect`](Transport::connect), without repeating it.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), settings: Settings::default() }
+    }
+
+    /// How often each side shows that it is alive, in whole seconds from 1; 10 s by default. A peer
+    /// that is silent for twice as long is taken for dead.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.settings.heartbeat = interval;
+        self
+    }
+
+    /// How long a TCP connection may take to be made; 5 s by default. The greeting after it has the
+    /// [answer timeout](Self::answer_timeout).
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connect_timeout = limit;
+        self
+    }
+
+    /// How long the broker may take to answer, such as to a declaration, and how long an
+    /// acknowledgement may take to be written; 10 s by default. A connection on which it takes
+    /// longer is given up and made anew.
+    pub fn answer_timeout(mut self, limit: Duration) -> Self {
+        self.settings.answer_timeout = limit;
+        self
+    }
+
+    /// How many messages may be published and not yet confirmed at a time; 1,000 by default.
+    /// Publishing waits while there are as many.
+    pub fn publish_window(mut self, messages: u32) -> Self {
+        self.settings.publish_window = messages;
+        self
+    }
+
+    /// How long publishing a message may take in all, over any number of reconnects; 30 s by
+    /// default. After that it fails with
+    /// [`PublishError::Ambiguous`](mmate_core::PublishError::Ambiguous).
+    pub fn publish_timeout(mut self, limit: Duration) -> Self {
+        self.settings.publish_timeout = limit;
+        self
+    }
+
+    /// How long it may take to put a message by that is to be retried, deferred or dead-lettered,
+    /// over any number of attempts; 30 s by default. After that it goes back to its queue at once,
+    /// and the settlement counts as lost.
+    pub fn settle_timeout(mut self, limit: Duration) -> Self {
+        self.settings.settle_timeout = limit;
+        self
+    }
+
+    /// How long to wait before another attempt to connect: from `first`, doubling, to `longest`,
+    /// each shortened at random by up to a half. By default from 100 ms to 3 s. The attempts never
+    /// end.
+    pub fn reconnect_backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.settings.reconnect = Backoff { first, longest };
+        self
+    }
+
+    /// How often a quorum queue that is made here shows a message before it gives it up to its
+    /// dead-letter queue, if nobody settles it; 20 by default. This is what ends a message that
+    /// crashes its process. Retries and deferrals do not count here: each is a message of its own
+    /// to the queue.
+    ///
+    /// It is an argument of the queue: queues that exist with another one are a mismatch.
+    pub fn delivery_limit(mut self, deliveries: u32) -> Self {
+        self.settings.delivery_limit = deliveries;
+        self
+    }
+
+    /// How often exchanges, queues and bindings of a consumer are declared again, in case somebody
+    /// has deleted them; 5 s by default. Declaring what is there changes nothing.
+    pub fn check_topology_every(mut self, interval: Duration) -> Self {
+        self.settings.topology_check = interval;
+        self
+    }
+}
+
+#[async_trait]
+impl Transport for Amqp {
+    async fn connect(&self, service: &str) -> Result<Box<dyn Connection>, TransportError> {
+        let unusable = |wrong: String| {
+            let kind = TransportErrorKind::Configuration;
+            TransportError::new(kind, "connect to RabbitMQ").caused_by(wrong)
+        };
+        let address = Address::parse(&self.url).map_err(unusable)?;
+        self.settings.check().map_err(unusable)?;
+        telemetry::describe();
+        let dialer = Dialer {
+            address,
+            settings: Arc::new(self.settings.clone()),
+            service: service.into(),
+            role: Role::Publish,
+        };
+        // The other connection is made when something is declared or consumed.
+        let publishing = Link::open(dialer.clone()).await?;
+        let consuming = Dialer { role: Role::Consume, ..dialer };
+        Ok(Box::new(AmqpConnection::new(publishing, consuming)))
+    }
+
+    fn describe(&self) -> String {
+        match Address::parse(&self.url) {
+            Ok(address) => address.to_string(),
+            Err(_) => "amqp (with an unusable URL)".to_owned(),
+        }
+    }
+}
+
+/// Without credentials.
+impl fmt::Debug for Amqp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Amqp")
+            .field("address", &self.describe())
+            .field("settings", &self.settings)
+            .finish()
+    }
+}

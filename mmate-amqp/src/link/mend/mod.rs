@@ -1,0 +1,16 @@
+//! Reading what lapin cannot read.
+//!
+//! A broker passes on message ids, routing keys and names of headers as the bytes they came as.
+//! lapin 4.12 takes them for UTF-8, and gives its connection up over the first that is not. The
+//! broker then shows the message again, for ever; and if a delivery limit ends that, then for the
+//! innocent messages that were on their way on the same connection too.
+//!
+//! So the stream is mended before lapin reads it: each byte that is not UTF-8, in a place where
+//! lapin wants it, becomes U+001A, SUBSTITUTE, which is what ASCII has for this. The length stays.
+//! An id with a control character is none to core, so such a message is dead-lettered as malformed;
+//! one that has a header under such a name is like any other.
+
+mod frame;
+mod stream;
+
+pub(super) use stream::Mended;

@@ -1,0 +1,191 @@
+//! One connection from its making to its end.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use lapin::{Channel, Connection};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Role;
+use super::plug::Plug;
+use crate::failure::{Failure, within};
+
+/// One connection from its making to its end. What was made on it ends with it.
+pub(crate) struct Session {
+    generation: u64,
+    pub(super) connection: Connection,
+    plug: Plug,
+    role: Role,
+    answer_timeout: Duration,
+    lost: CancellationToken,
+    given_up: watch::Sender<Option<String>>,
+    blocked: watch::Sender<bool>,
+}
+
+impl Session {
+    pub(super) fn new(
+        generation: u64,
+        connection: Connection,
+        plug: Plug,
+        role: Role,
+        answer_timeout: Duration,
+    ) -> Self {
+        let blocked = connection.status().blocked();
+        Self {
+            generation,
+            connection,
+            plug,
+            role,
+            answer_timeout,
+            lost: CancellationToken::new(),
+            given_up: watch::Sender::new(None),
+            blocked: watch::Sender::new(blocked),
+        }
+    }
+
+    /// Counts the connections of a link, from 1.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The user that we are to the broker.
+    pub(crate) fn user(&self) -> String {
+        self.connection.status().username()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || !self.connection.status().connected()
+    }
+
+    /// Ready when it has ended.
+    pub(crate) async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Cancelled when it has ended.
+    pub(crate) fn end_token(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// Has the session torn down: something showed that it is of no use.
+    pub(crate) fn give_up(&self, reason: impl Into<String>) {
+        self.given_up.send_if_modified(|given| {
+            let first = given.is_none();
+            given.get_or_insert_with(|| reason.into());
+            first
+        });
+    }
+
+    pub(super) async fn given_up(&self) -> String {
+        let mut given_up = self.given_up.subscribe();
+        // Not an error while the session holds the sender.
+        let reason = given_up.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
+        reason.unwrap_or_default()
+    }
+
+    /// Whether the broker takes nothing from this connection, for an alarm.
+    pub(super) fn set_blocked(&self, is: bool) {
+        self.blocked.send_replace(is);
+        crate::telemetry::blocked(self.role.as_str(), is);
+    }
+
+    /// Ready when the broker takes what is sent, or when the session has ended.
+    pub(crate) async fn unblocked(&self) {
+        let mut blocked = self.blocked.subscribe();
+        tokio::select! {
+            _ = blocked.wait_for(|blocked| !blocked) => {}
+            () = self.lost() => {}
+        }
+    }
+
+    /// Opens a channel.
+    pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
+        // lapin 4.12 keeps the error that the broker closed a channel with under the channel's
+        // number, and greets the next channel of that number with it. Numbers come around after
+        // 2047 channels; so a refusal that cannot be meant for this channel is not the last word.
+        let mut attempts = 1..=3;
+        loop {
+            match self.ask(self.connection.create_channel()).await {
+                Err(failure) if failure.is_of_the_channel() && attempts.next().is_some() => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Waits for the answer to a call on this session.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Failure> {
+        let answer = tokio::select! {
+            biased;
+            answer = within(self.answer_timeout, call) => answer,
+            () = self.lost() => Err(Failure::Lost),
+        };
+        if let Err(Failure::NoAnswer(limit)) = &answer {
+            self.give_up(format!("the broker did not answer within {limit:?}"));
+        }
+        answer
+    }
+
+    /// Runs something on a channel of its own: an error of the broker closes the channel it
+    /// happens on, and nothing else.
+    pub(crate) async fn aside<T>(
+        &self,
+        run: impl AsyncFnOnce(&Channel) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let channel = self.channel().await?;
+        let result = run(&channel).await;
+        self.close_channel(&channel).await;
+        result
+    }
+
+    /// Closes a channel, if the broker has not.
+    pub(crate) async fn close_channel(&self, channel: &Channel) {
+        if channel.status().connected() {
+            // If this fails the session is about to end.
+            let _ = self.ask(channel.close(OK, "".into())).await;
+        }
+    }
+
+    /// Marks it as ended, so that nobody waits for it any more.
+    pub(super) fn end(&self) {
+        self.lost.cancel();
+        self.plug.pull();
+    }
+
+    /// Closes it in good order, or without if that takes too long.
+    pub(super) async fn close(&self) {
+        if self.connection.status().connected() {
+            // Where it fails the plug does it.
+            let _ = within(self.answer_timeout, self.connection.close(OK, "".into())).await;
+        }
+        self.end();
+    }
+}
+
+/// The reply code of an orderly close (AMQP 0-9-1, 1.2).
+const OK: u16 = 200;
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("generation", &self.generation)
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}

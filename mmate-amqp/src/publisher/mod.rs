@@ -1,0 +1,203 @@
+//! Publishing with confirms.
+//!
+//! A parcel goes into the lane of the moment, a channel in confirm mode that many publishers share.
+//! When the lane breaks, what was in flight on it is sent again, with the same bytes and the same
+//! id, until its time is up: a cut never tells whether the broker has stored a message.
+
+mod exchanges;
+mod lane;
+mod parcel;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mmate_core::transport::PublishError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub(crate) use parcel::Parcel;
+
+use self::exchanges::Exchanges;
+use self::lane::{Lane, Outcome};
+use crate::failure::Failure;
+use crate::link::{Link, Session};
+use crate::settings::{Backoff, Settings};
+use crate::telemetry;
+
+/// Publishes on the publishing connection.
+pub(crate) struct Publisher {
+    link: Link,
+    window: Arc<Semaphore>,
+    /// The lane of the moment. Held while another is opened, so that only one is.
+    lane: tokio::sync::Mutex<Option<Lane>>,
+    exchanges: Exchanges,
+    /// How many may publish on channels of their own at a time.
+    alone: Semaphore,
+}
+
+impl Publisher {
+    pub(crate) fn new(link: Link, settings: &Settings) -> Self {
+        Self {
+            link,
+            window: Arc::new(Semaphore::new(settings.publish_window as usize)),
+            lane: tokio::sync::Mutex::default(),
+            exchanges: Exchanges::default(),
+            alone: Semaphore::new(ALONE),
+        }
+    }
+
+    /// Publishes, and returns when the broker has taken responsibility.
+    pub(crate) async fn publish(
+        &self,
+        parcel: Arc<Parcel>,
+        limit: Duration,
+    ) -> Result<(), PublishError> {
+        let mut progress = Progress::default();
+        let published =
+            tokio::time::timeout(limit, self.try_until_told(&parcel, &mut progress)).await;
+        let result = published.unwrap_or_else(|_| {
+            let reason = format!("{} within {limit:?}", progress.state);
+            Err(PublishError::Ambiguous { destination: parcel.destination(), reason })
+        });
+        match &result {
+            Err(PublishError::Unroutable { .. }) => telemetry::publish_failed("unroutable"),
+            Err(PublishError::Refused { .. }) => telemetry::publish_failed("refused"),
+            Err(PublishError::Ambiguous { .. }) => telemetry::publish_failed("ambiguous"),
+            _ => {}
+        }
+        result
+    }
+
+    pub(crate) async fn close(&self) {
+        self.link.close().await;
+    }
+
+    async fn try_until_told(
+        &self,
+        parcel: &Arc<Parcel>,
+        progress: &mut Progress,
+    ) -> Result<(), PublishError> {
+        progress.state("there was no place among the unconfirmed ones");
+        let mut permit = Some(self.permit().await?);
+        let mut failures = 0;
+        loop {
+            progress.state("the connection did not come back");
+            let session = self.link.session().await.map_err(|_| PublishError::Closed)?;
+            progress.state("the broker blocked the connection");
+            session.unblocked().await;
+            progress.state("the broker did not confirm it");
+            let place = match permit.take() {
+                Some(permit) => permit,
+                None => self.permit().await?,
+            };
+            let outcome = self.attempt(&session, parcel, place).await;
+            let reason = match outcome {
+                Outcome::Stored => return Ok(()),
+                Outcome::Unroutable => {
+                    return Err(PublishError::Unroutable { destination: parcel.destination() });
+                }
+                Outcome::Refused(reason) => {
+                    let destination = parcel.destination();
+                    return Err(PublishError::Refused { destination, reason });
+                }
+                Outcome::Cut(reason) => reason,
+            };
+            tracing::debug!(destination = parcel.destination(), reason, "publishing once more");
+            telemetry::publish_repeated();
+            progress.cut(&reason);
+            failures += 1;
+            if !session.is_lost() {
+                tokio::time::sleep(AFTER_A_CUT.delay(failures)).await;
+            }
+        }
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, PublishError> {
+        Arc::clone(&self.window).acquire_owned().await.map_err(|_| PublishError::Closed)
+    }
+
+    async fn attempt(
+        &self,
+        session: &Session,
+        parcel: &Arc<Parcel>,
+        permit: OwnedSemaphorePermit,
+    ) -> Outcome {
+        if let Err(missing) = self.exchanges.ensure(session, parcel.exchange()).await {
+            return match missing.is_certain {
+                true => Outcome::Refused(missing.reason),
+                false => Outcome::Cut(missing.reason),
+            };
+        }
+        let lane = match self.lane(session).await {
+            Ok(lane) => lane,
+            Err(failure) => return Outcome::Cut(failure.to_string()),
+        };
+        match lane.send(Arc::clone(parcel), permit).await {
+            // Somebody's message made the broker close the channel. The broker does not say whose;
+            // alone, each can only speak for itself.
+            Outcome::Refused(_) if lane.is_broken() => self.attempt_alone(session, parcel).await,
+            outcome => outcome,
+        }
+    }
+
+    /// Publishes on a channel of its own, where a mistake harms nobody else.
+    async fn attempt_alone(&self, session: &Session, parcel: &Arc<Parcel>) -> Outcome {
+        self.exchanges.forget(session, parcel.exchange());
+        if let Err(missing) = self.exchanges.ensure(session, parcel.exchange()).await
+            && missing.is_certain
+        {
+            return Outcome::Refused(missing.reason);
+        }
+        // The semaphore is never closed.
+        let _turn = self.alone.acquire().await;
+        lane::send_alone(session, parcel).await
+    }
+
+    async fn lane(&self, session: &Session) -> Result<Lane, Failure> {
+        let mut current = self.lane.lock().await;
+        if let Some(lane) = &*current
+            && lane.generation() == session.generation()
+            && !lane.is_broken()
+        {
+            return Ok(lane.clone());
+        }
+        let lane = Lane::open(session).await?;
+        *current = Some(lane.clone());
+        Ok(lane)
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("free_places", &self.window.available_permits())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a publish got, for the error if its time is up.
+#[derive(Default)]
+struct Progress {
+    state: String,
+    last_cut: Option<String>,
+}
+
+impl Progress {
+    fn state(&mut self, waiting_for: &str) {
+        self.state = match &self.last_cut {
+            Some(reason) => format!("{waiting_for} after a cut ({reason})"),
+            None => waiting_for.to_owned(),
+        };
+    }
+
+    fn cut(&mut self, reason: &str) {
+        self.last_cut = Some(reason.to_owned());
+    }
+}
+
+/// Where the connection stands and only a channel was lost.
+const AFTER_A_CUT: Backoff =
+    Backoff { first: Duration::from_millis(20), longest: Duration::from_secs(1) };
+
+/// Few: after a mistake of one, each of its neighbours asks for a channel.
+const ALONE: usize = 16;

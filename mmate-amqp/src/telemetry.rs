@@ -1,0 +1,55 @@
+//! Numbers about the connections, through the `metrics` facade.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+const CONNECTED: &str = "mmate_amqp_connected";
+const RECONNECTS: &str = "mmate_amqp_reconnects_total";
+const BLOCKED: &str = "mmate_amqp_blocked";
+const PUBLISH_FAILURES: &str = "mmate_amqp_publish_failures_total";
+const PUBLISH_REPEATS: &str = "mmate_amqp_publish_repeats_total";
+const RESUBSCRIPTIONS: &str = "mmate_amqp_resubscriptions_total";
+
+pub(crate) fn describe() {
+    describe_gauge!(CONNECTED, "Whether the connection (by role) is up: 1, or 0.");
+    describe_counter!(RECONNECTS, "How often a connection (by role) was lost and came back.");
+    describe_gauge!(
+        BLOCKED,
+        "Whether the broker blocks the connection (by role), for a memory or disk alarm: 1, or 0."
+    );
+    describe_counter!(
+        PUBLISH_FAILURES,
+        "Publishes that were given up, by reason: unroutable, refused, ambiguous."
+    );
+    describe_counter!(
+        PUBLISH_REPEATS,
+        "Publishes that were sent again, with the same id, after a cut."
+    );
+    describe_counter!(
+        RESUBSCRIPTIONS,
+        "How often a consumer had to be brought back while its connection stood."
+    );
+}
+
+pub(crate) fn connected(role: &'static str, is: bool) {
+    gauge!(CONNECTED, "role" => role).set(if is { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn reconnected(role: &'static str) {
+    counter!(RECONNECTS, "role" => role).increment(1);
+}
+
+pub(crate) fn blocked(role: &'static str, is: bool) {
+    gauge!(BLOCKED, "role" => role).set(if is { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn publish_failed(reason: &'static str) {
+    counter!(PUBLISH_FAILURES, "reason" => reason).increment(1);
+}
+
+pub(crate) fn publish_repeated() {
+    counter!(PUBLISH_REPEATS).increment(1);
+}
+
+pub(crate) fn resubscribed() {
+    counter!(RESUBSCRIPTIONS).increment(1);
+}

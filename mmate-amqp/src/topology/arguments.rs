@@ -1,0 +1,50 @@
+//! The arguments of queues.
+
+use std::time::Duration;
+
+use lapin::types::{AMQPValue, FieldTable};
+use mmate_core::message::wire;
+
+/// A replicated queue.
+pub(super) fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+/// A replicated queue that gives a message up after so many deliveries, to its dead-letter queue.
+///
+/// Dead-lettering is lossy by default; at-least-once wants a quorum queue that refuses what it has
+/// no room for (RabbitMQ, "Quorum Queues", dead lettering).
+pub(super) fn quorum_queue(name: &str, delivery_limit: u32) -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(delivery_limit.into()));
+    arguments.insert("x-dead-letter-exchange".into(), text(wire::DEAD_LETTERS));
+    arguments.insert("x-dead-letter-routing-key".into(), text(name));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments
+}
+
+/// A replicated queue from which messages go to `queue` when they have waited.
+pub(super) fn quorum_delay(queue: &str, longest: Duration) -> FieldTable {
+    let mut arguments = delay(queue, longest);
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments
+}
+
+/// A queue from which messages go to `queue`, through the default exchange, when they have waited.
+pub(super) fn delay(queue: &str, longest: Duration) -> FieldTable {
+    let longest = i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(longest));
+    arguments.insert("x-dead-letter-exchange".into(), text(""));
+    arguments.insert("x-dead-letter-routing-key".into(), text(queue));
+    arguments
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}

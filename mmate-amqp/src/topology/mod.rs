@@ -1,0 +1,109 @@
+//! Exchanges, queues and bindings, made or checked as a plan says.
+
+mod arguments;
+mod delay;
+mod ladder;
+mod steps;
+
+use std::collections::BTreeSet;
+
+use mmate_core::message::wire;
+use mmate_core::transport::{
+    Declare, QueueKind, QueueMode, QueuePlan, TransportError, TransportErrorKind,
+};
+
+pub(crate) use delay::DelayQueues;
+pub(crate) use ladder::Rung;
+
+use self::steps::Step;
+use crate::convert::short;
+use crate::failure::Failure;
+use crate::link::Session;
+
+/// The exchanges that are always there.
+pub(crate) const EXCHANGES: [&str; 5] =
+    [wire::EVENTS, wire::COMMANDS, wire::QUERIES, wire::MESSAGES, wire::DEAD_LETTERS];
+
+/// Makes the exchanges that publishers and subscribers of mmate meet at.
+pub(crate) async fn declare_exchanges(session: &Session) -> Result<(), TransportError> {
+    take(session, EXCHANGES.map(Step::Exchange).into()).await
+}
+
+/// Whether an exchange is there.
+pub(crate) async fn look_for_exchange(session: &Session, name: &str) -> Result<(), Failure> {
+    session.aside(async |channel| Step::Exchange(name).look(session, channel).await).await
+}
+
+/// Makes a queue with all that belongs to it, or checks it, as the plan says.
+pub(crate) async fn declare(
+    session: &Session,
+    plan: &QueuePlan,
+    delivery_limit: u32,
+) -> Result<(), TransportError> {
+    check_names(plan)?;
+    let mut exchanges = BTreeSet::from(EXCHANGES);
+    exchanges.extend(plan.bindings.iter().map(|binding| binding.exchange.as_str()));
+    // The queue first: if it is not as it should be, nothing is made.
+    let mut steps = vec![Step::Queue { plan, delivery_limit }];
+    steps.extend(exchanges.into_iter().map(Step::Exchange));
+    steps.extend([Step::DeadLetterQueue(plan), Step::DeadLetterBinding(plan)]);
+    steps.extend(plan.bindings.iter().map(|binding| Step::Binding { plan, binding }));
+    take(session, steps).await
+}
+
+/// Makes a queue's dead-letter queue.
+pub(crate) async fn declare_dead_letter_queue(
+    session: &Session,
+    plan: &QueuePlan,
+) -> Result<(), TransportError> {
+    let mut steps = vec![Step::Exchange(wire::DEAD_LETTERS)];
+    steps.extend([Step::DeadLetterQueue(plan), Step::DeadLetterBinding(plan)]);
+    take(session, steps).await
+}
+
+/// Whether a queue that was made here has the broker dead-letter what is refused.
+pub(crate) fn dead_letters_by_itself(plan: &QueuePlan) -> bool {
+    plan.declare == Declare::Create
+        && plan.mode != QueueMode::PerInstance
+        && plan.kind == QueueKind::Quorum
+}
+
+/// Takes the steps in their order. A refusal ends the channel, so what comes after it has another.
+async fn take(session: &Session, steps: Vec<Step<'_>>) -> Result<(), TransportError> {
+    let mut steps = steps.into_iter();
+    let mut refused = None;
+    loop {
+        let opened = session.channel().await;
+        let channel = opened.map_err(|failure| failure.into_error("declare what is needed"))?;
+        if let Some((step, failure)) = refused.take() {
+            Step::settle_for_less(step, session, &channel, failure).await?;
+        }
+        for step in steps.by_ref() {
+            if let Err(failure) = step.take(session, &channel).await {
+                refused = Some((step, failure));
+                break;
+            }
+        }
+        if refused.is_none() {
+            session.close_channel(&channel).await;
+            return Ok(());
+        }
+    }
+}
+
+/// lapin panics over a name that is too long, so none gets there.
+fn check_names(plan: &QueuePlan) -> Result<(), TransportError> {
+    let configuration = |wrong: String| {
+        let attempted = format!("declare the queue {}", plan.name);
+        TransportError::new(TransportErrorKind::Configuration, attempted).caused_by(wrong)
+    };
+    if plan.name.is_empty() {
+        return Err(configuration("a queue's name is not empty".to_owned()));
+    }
+    let longest = Rung::longest().queue_of(&plan.name);
+    short("name of the queue's longest delay queue", &longest).map_err(configuration)?;
+    for binding in &plan.bindings {
+        short("exchange's name", &binding.exchange).map_err(configuration)?;
+    }
+    Ok(())
+}

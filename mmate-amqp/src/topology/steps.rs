@@ -1,0 +1,188 @@
+//! The single steps of a declaration, and what their refusals mean.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, ExchangeKind};
+use mmate_core::message::wire;
+use mmate_core::transport::{
+    Binding, Declare, QueueKind, QueueMode, QueuePlan, TransportError, TransportErrorKind as Kind,
+};
+
+use super::arguments;
+use crate::failure::Failure;
+use crate::link::Session;
+
+/// A step of a declaration. All names in it have been checked to be short.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step<'a> {
+    Queue { plan: &'a QueuePlan, delivery_limit: u32 },
+    Exchange(&'a str),
+    DeadLetterQueue(&'a QueuePlan),
+    DeadLetterBinding(&'a QueuePlan),
+    Binding { plan: &'a QueuePlan, binding: &'a Binding },
+}
+
+impl Step<'_> {
+    /// Takes the step. The broker closes the channel with a refusal.
+    pub(super) async fn take(self, session: &Session, channel: &Channel) -> Result<(), Failure> {
+        match self {
+            Self::Queue { plan, delivery_limit } => {
+                let (options, arguments) = queue(plan, delivery_limit);
+                declare_queue(session, channel, &plan.name, options, arguments).await
+            }
+            Self::Exchange(name) => {
+                declare_exchange(session, channel, name, ExchangeDeclareOptions::default()).await
+            }
+            Self::DeadLetterQueue(plan) => {
+                let (name, options) = (plan.dead_letter_queue(), QueueDeclareOptions::durable());
+                declare_queue(session, channel, &name, options, arguments::quorum()).await
+            }
+            Self::DeadLetterBinding(plan) => {
+                let name = plan.dead_letter_queue();
+                bind(session, channel, &name, wire::DEAD_LETTERS, &plan.name).await
+            }
+            Self::Binding { plan, binding } => {
+                let key = binding.pattern.binding_key();
+                bind(session, channel, &plan.name, &binding.exchange, &key).await
+            }
+        }
+    }
+
+    /// Looks whether what the step makes is there.
+    pub(super) async fn look(self, session: &Session, channel: &Channel) -> Result<(), Failure> {
+        let passive = QueueDeclareOptions::default().passive();
+        match self {
+            Self::Exchange(name) => {
+                let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+                declare_exchange(session, channel, name, options).await
+            }
+            Self::DeadLetterQueue(plan) => {
+                let name = plan.dead_letter_queue();
+                declare_queue(session, channel, &name, passive, FieldTable::default()).await
+            }
+            Self::Queue { plan, .. } => {
+                declare_queue(session, channel, &plan.name, passive, FieldTable::default()).await
+            }
+            // A binding cannot be looked for.
+            Self::DeadLetterBinding(_) | Self::Binding { .. } => Ok(()),
+        }
+    }
+
+    /// What is enough after a refusal, if anything is.
+    pub(super) async fn settle_for_less(
+        self,
+        session: &Session,
+        channel: &Channel,
+        refusal: Failure,
+    ) -> Result<(), TransportError> {
+        match (self, refusal.kind()) {
+            // One that was made otherwise, such as by mmate for Go, takes dead letters as well.
+            (Self::DeadLetterQueue(_), Kind::Mismatch) => Ok(()),
+            // An account that may use things and not make them is refused also what is there. A
+            // look needs no permission.
+            (Self::Exchange(_) | Self::DeadLetterQueue(_), Kind::Forbidden) => {
+                self.look(session, channel).await.map_err(|_| self.error(refusal))
+            }
+            _ => Err(self.error(refusal)),
+        }
+    }
+
+    fn error(self, refusal: Failure) -> TransportError {
+        let kind = refusal.kind();
+        let error = refusal.into_error(self.to_string());
+        match self.hint(kind) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    fn hint(self, kind: Kind) -> Option<&'static str> {
+        Some(match (self, kind) {
+            (Self::Queue { .. }, Kind::Mismatch) => {
+                "take the queue as it is with .passive(), ask for the kind it is of with \
+                 .queue_kind(…), or delete it"
+            }
+            (Self::Queue { .. }, Kind::NotFound) => {
+                ".passive() takes a queue that somebody else makes; without it is made here"
+            }
+            (Self::Queue { .. }, Kind::Locked) => "the queue belongs to another connection alone",
+            (Self::Queue { .. }, Kind::Forbidden) => {
+                "the account needs the configure permission for the queue, or .passive() if \
+                 somebody else makes it"
+            }
+            (Self::Exchange(_), Kind::Mismatch) => {
+                "mmate's exchanges are durable topic exchanges; delete this other one"
+            }
+            (Self::Exchange(_) | Self::DeadLetterQueue(_), Kind::Forbidden) => {
+                "it is not there, and the account has no configure permission to make it"
+            }
+            (Self::Binding { .. } | Self::DeadLetterBinding(_), Kind::Forbidden) => {
+                "a binding needs the write permission for the queue and the read permission for \
+                 the exchange"
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// What is attempted, after "failed to".
+impl std::fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Queue { plan, .. } => write!(f, "declare the queue {}", plan.name),
+            Self::Exchange(name) => write!(f, "declare the exchange {name}"),
+            Self::DeadLetterQueue(plan) => {
+                write!(f, "declare the dead-letter queue {}", plan.dead_letter_queue())
+            }
+            Self::DeadLetterBinding(plan) => {
+                write!(f, "bind the dead-letter queue {}", plan.dead_letter_queue())
+            }
+            Self::Binding { plan, binding } => {
+                let Binding { exchange, pattern, .. } = binding;
+                write!(f, "bind the queue {} to {pattern} of the exchange {exchange}", plan.name)
+            }
+        }
+    }
+}
+
+fn queue(plan: &QueuePlan, delivery_limit: u32) -> (QueueDeclareOptions, FieldTable) {
+    let none = FieldTable::default();
+    match (plan.declare, plan.mode, plan.kind) {
+        (Declare::Passive, _, _) => (QueueDeclareOptions::default().passive(), none),
+        (_, QueueMode::PerInstance, _) => (QueueDeclareOptions::exclusive().auto_delete(), none),
+        (_, _, QueueKind::Classic) => (QueueDeclareOptions::durable(), none),
+        _ => (QueueDeclareOptions::durable(), arguments::quorum_queue(&plan.name, delivery_limit)),
+    }
+}
+
+async fn declare_queue(
+    session: &Session,
+    channel: &Channel,
+    name: &str,
+    options: QueueDeclareOptions,
+    arguments: FieldTable,
+) -> Result<(), Failure> {
+    session.ask(channel.queue_declare(name.into(), options, arguments)).await.map(drop)
+}
+
+async fn declare_exchange(
+    session: &Session,
+    channel: &Channel,
+    name: &str,
+    options: ExchangeDeclareOptions,
+) -> Result<(), Failure> {
+    let options = ExchangeDeclareOptions { durable: true, ..options };
+    let none = FieldTable::default();
+    session.ask(channel.exchange_declare(name.into(), ExchangeKind::Topic, options, none)).await
+}
+
+async fn bind(
+    session: &Session,
+    channel: &Channel,
+    queue: &str,
+    exchange: &str,
+    key: &str,
+) -> Result<(), Failure> {
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    session.ask(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none)).await
+}

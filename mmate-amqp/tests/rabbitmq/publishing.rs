@@ -1,0 +1,356 @@
+//! Publishing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::AMQPValue;
+use mmate_core::PublishError;
+use mmate_core::message::{HeaderValue, Properties};
+use mmate_core::transport::{Connection, Destination, Publication};
+use mmate_test_support::{RabbitMq, amqp_url, unique};
+
+use crate::proxy::Proxy;
+use crate::support::{
+    PATIENCE, Stranger, ack, blocking, broker, connect, ctl, event, headers, id_of, long, message,
+    next, plan, private_url, publish_all, shared, table, topic, until,
+};
+
+fn to_queue(queue: &str, id: &str) -> Publication {
+    Publication::new(Destination::Queue(queue.to_owned()), message(id))
+}
+
+#[tokio::test]
+async fn properties_and_headers_are_on_the_wire_as_any_client_reads_them() {
+    let stranger = Stranger::at(&amqp_url()).await;
+    let connection = connect(shared()).await;
+    let plan = plan("wire");
+    connection.declare(&plan).await.unwrap();
+    let mut publication = event(&plan, "the-id");
+    let message = &mut publication.message;
+    message.properties = Properties::default();
+    message.properties.content_type = Some("application/json".to_owned());
+    message.properties.message_id = Some("the-id".to_owned());
+    message.properties.correlation_id = Some("the-conversation".to_owned());
+    message.properties.message_type = Some("OrderCreated".to_owned());
+    message.properties.timestamp =
+        Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_900));
+    message.properties.reply_to = Some("answers".to_owned());
+    message.properties.app_id = Some("shop".to_owned());
+    message.properties.persistent = true;
+    message.headers.insert("text", "größe");
+    message.headers.insert("int", -7_i64);
+    message.headers.insert("float", 0.5_f64);
+    message.headers.insert("bool", true);
+    message.headers.insert("bytes", HeaderValue::Bytes(Bytes::from_static(b"\xff\0")));
+    connection.publish(publication).await.unwrap();
+
+    let got = stranger.get(&plan.name).await.delivery;
+    assert_eq!(got.exchange.as_str(), "mmate.events");
+    assert_eq!(got.routing_key.as_str(), format!("{}.created", plan.name));
+    assert_eq!(got.data, b"body of the-id");
+    let properties = &got.properties;
+    let text = |text: &Option<lapin::types::ShortString>| text.as_ref().unwrap().to_string();
+    assert_eq!(text(properties.content_type()), "application/json");
+    assert_eq!(text(properties.message_id()), "the-id");
+    assert_eq!(text(properties.correlation_id()), "the-conversation");
+    assert_eq!(text(properties.kind()), "OrderCreated");
+    assert_eq!(text(properties.reply_to()), "answers");
+    assert_eq!(text(properties.app_id()), "shop");
+    assert_eq!(*properties.timestamp(), Some(1_700_000_000));
+    assert_eq!(*properties.delivery_mode(), Some(2));
+    let expected = [
+        ("bool", AMQPValue::Boolean(true)),
+        ("bytes", AMQPValue::ByteArray(vec![0xff, 0].into())),
+        ("float", AMQPValue::Double(0.5)),
+        ("int", AMQPValue::LongLongInt(-7)),
+        ("text", long("größe")),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(headers(properties).into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn an_unroutable_message_says_where_it_was_to_go() {
+    let connection = connect(shared()).await;
+    let nobody = unique("nobody");
+    let to = topic("mmate.events", &format!("{nobody}.created"));
+    let error = connection.publish(Publication::new(to.clone(), message("1"))).await.unwrap_err();
+    assert!(matches!(error, PublishError::Unroutable { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("topic {nobody}.created")), "{error}");
+    let error = connection.publish(to_queue(&nobody, "2")).await.unwrap_err();
+    assert!(matches!(error, PublishError::Unroutable { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("queue {nobody}")), "{error}");
+
+    let mut optional = Publication::new(to, message("3"));
+    optional.mandatory = false;
+    connection.publish(optional).await.unwrap();
+}
+
+/// lapin hands a returned message to the next publish that is confirmed, whosever it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_at_a_time_exactly_the_unroutable_ones_are_told_so() {
+    let stranger = Stranger::at(&amqp_url()).await;
+    let connection: Arc<dyn Connection> = Arc::from(connect(shared()).await);
+    let plan = plan("mixed");
+    connection.declare(&plan).await.unwrap();
+    let nobody = unique("nobody");
+    for round in 0..5_u32 {
+        let publishes = (0..400_u32).map(|n| {
+            let (connection, plan, nobody) =
+                (Arc::clone(&connection), plan.clone(), nobody.clone());
+            tokio::spawn(async move {
+                let id = format!("{round}/{n}");
+                let publication = match n % 3 {
+                    0 => to_queue(&nobody, &id),
+                    1 => to_queue(&plan.name, &id),
+                    _ => event(&plan, &id),
+                };
+                (n, connection.publish(publication).await)
+            })
+        });
+        for published in join_all(publishes).await {
+            let (n, result) = published.unwrap();
+            match n % 3 {
+                0 => assert!(matches!(result, Err(PublishError::Unroutable { .. })), "{result:?}"),
+                _ => result.unwrap(),
+            }
+        }
+        stranger.until_ready(&plan.name, (round + 1) * 266).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_says_so() {
+    let stranger = Stranger::at(&amqp_url()).await;
+    let queue = unique("full");
+    let arguments =
+        table([("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", long("reject-publish"))]);
+    let options = QueueDeclareOptions::exclusive();
+    stranger.channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
+    let connection = connect(shared()).await;
+    connection.publish(to_queue(&queue, "1")).await.unwrap();
+    let error = connection.publish(to_queue(&queue, "2")).await.unwrap_err();
+    assert!(matches!(error, PublishError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains(&queue), "{error}");
+}
+
+/// The broker closes the channel over such a message, with all that is in flight on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_for_a_missing_exchange_harms_nobody_else() {
+    let stranger = Stranger::at(&amqp_url()).await;
+    let connection: Arc<dyn Connection> = Arc::from(connect(shared()).await);
+    let plan = plan("neighbours");
+    connection.declare(&plan).await.unwrap();
+    let exchange = unique("later-deleted");
+    let other =
+        plan.clone().bind(exchange.as_str(), mmate_core::topic::TopicPattern::new("#").unwrap());
+    connection.declare(&other).await.unwrap();
+    connection.publish(Publication::new(topic(&exchange, "a"), message("first"))).await.unwrap();
+    let delete = lapin::options::ExchangeDeleteOptions::default();
+    stranger.channel.exchange_delete(exchange.as_str().into(), delete).await.unwrap();
+
+    let publishes = (0..300_u32).map(|n| {
+        let (connection, plan, exchange) =
+            (Arc::clone(&connection), plan.clone(), exchange.clone());
+        tokio::spawn(async move {
+            match n % 100 {
+                50 => {
+                    let to = topic(&exchange, "a");
+                    let error = connection.publish(Publication::new(to, message("x"))).await;
+                    let error = error.unwrap_err();
+                    assert!(matches!(error, PublishError::Refused { .. }), "{error}");
+                    assert!(error.to_string().contains("NOT_FOUND"), "{error}");
+                }
+                _ => connection.publish(event(&plan, &n.to_string())).await.unwrap(),
+            }
+        })
+    });
+    for published in join_all(publishes).await {
+        published.unwrap();
+    }
+    let mut consumer = connection.consume(&plan, 500).await.unwrap();
+    let mut ids = HashSet::new();
+    while ids.len() < 298 {
+        let delivery = next(&mut consumer).await;
+        ids.insert(id_of(&delivery));
+        ack(delivery).await;
+    }
+}
+
+/// A publisher may come before any subscriber, and after somebody has tidied up.
+#[tokio::test(flavor = "multi_thread")]
+async fn mmates_own_exchanges_are_made_when_they_are_missing() {
+    let mut server = blocking(|| RabbitMq::start().unwrap()).await;
+    let url = server.url();
+    let connection = connect(broker(&url)).await;
+    let publication = || {
+        let mut publication = Publication::new(topic("mmate.queries", "qry.Any"), message("1"));
+        publication.mandatory = false;
+        publication
+    };
+    connection.publish(publication()).await.unwrap();
+    let stranger = Stranger::at(&url).await;
+    let delete = lapin::options::ExchangeDeleteOptions::default();
+    stranger.channel.exchange_delete("mmate.queries".into(), delete).await.unwrap();
+    connection.publish(publication()).await.unwrap();
+    connection.close().await;
+    blocking(move || server.kill()).await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_on_the_wire_is_refused_unsent() {
+    let connection = connect(shared()).await;
+    let plan = plan("large");
+    connection.declare(&plan).await.unwrap();
+    let mut headers = event(&plan, "1");
+    headers.message.headers.insert("large", "x".repeat(130_000));
+    let mut name = event(&plan, "2");
+    name.message.headers.insert("n".repeat(256), 1_i64);
+    let mut id = event(&plan, "3");
+    id.message.properties.message_id = Some("i".repeat(256));
+    for publication in [headers, name, id, to_queue(&"q".repeat(256), "4")] {
+        let error = connection.publish(publication).await.unwrap_err();
+        assert!(matches!(error, PublishError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("it was not sent"), "{error}");
+    }
+    connection.publish(event(&plan, "5")).await.unwrap();
+}
+
+/// F3
+#[tokio::test]
+async fn headers_of_64_kib_and_a_body_of_a_mebibyte_pass() {
+    let connection = connect(shared()).await;
+    let plan = plan("large");
+    connection.declare(&plan).await.unwrap();
+    let mut publication = event(&plan, "1");
+    publication.message.headers.insert("large", "x".repeat(64 * 1024));
+    publication.message.body = vec![7; 1 << 20].into();
+    connection.publish(publication).await.unwrap();
+    let delivery = next(&mut connection.consume(&plan, 1).await.unwrap()).await;
+    assert_eq!(delivery.message.body.len(), 1 << 20);
+    assert_eq!(delivery.message.headers.text("large").map(str::len), Some(64 * 1024));
+}
+
+#[tokio::test]
+async fn a_confirm_that_does_not_come_is_ambiguous_and_says_how_far_it_got() {
+    let proxy = Proxy::before(&amqp_url()).await;
+    let limit = Duration::from_millis(400);
+    let connection = connect(broker(&proxy.url()).publish_timeout(limit)).await;
+    let plan = plan("ambiguous");
+    connection.declare(&plan).await.unwrap();
+    connection.publish(event(&plan, "1")).await.unwrap();
+    proxy.hold_from_broker(true);
+    let begin = Instant::now();
+    let error = connection.publish(event(&plan, "2")).await.unwrap_err();
+    assert!(matches!(error, PublishError::Ambiguous { .. }), "{error}");
+    assert!(error.to_string().contains("did not confirm"), "{error}");
+    assert!(begin.elapsed() >= limit && begin.elapsed() < limit * 5);
+    proxy.hold_from_broker(false);
+    connection.publish(event(&plan, "3")).await.unwrap();
+    // It was stored all the same.
+    let mut consumer = connection.consume(&plan, 10).await.unwrap();
+    for id in ["1", "2", "3"] {
+        assert_eq!(id_of(&next(&mut consumer).await), id);
+    }
+}
+
+#[tokio::test]
+async fn the_window_bounds_what_is_unconfirmed_and_the_rest_waits() {
+    let proxy = Proxy::before(&amqp_url()).await;
+    let connection: Arc<dyn Connection> =
+        Arc::from(connect(broker(&proxy.url()).publish_window(3)).await);
+    let plan = plan("window");
+    connection.declare(&plan).await.unwrap();
+    connection.publish(event(&plan, "first")).await.unwrap();
+    let stranger = Stranger::at(&amqp_url()).await;
+    stranger.until_ready(&plan.name, 1).await;
+
+    proxy.hold_from_broker(true);
+    let (publisher, to) = (Arc::clone(&connection), plan.clone());
+    let publishing = tokio::spawn(async move { publish_all(&publisher, &to, 0..20).await });
+    stranger.until_ready(&plan.name, 4).await;
+    // Nothing can show that no more are sent, but time.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(stranger.ready(&plan.name).await, Some(4));
+    proxy.hold_from_broker(false);
+    publishing.await.unwrap();
+    stranger.until_ready(&plan.name, 21).await;
+}
+
+/// F19, F20: what is confirmed is stored, over any number of cuts.
+#[tokio::test(flavor = "multi_thread")]
+async fn publishing_goes_on_over_cuts_with_the_same_ids() {
+    let proxy = Proxy::before(&amqp_url()).await;
+    let connection: Arc<dyn Connection> = Arc::from(connect(broker(&proxy.url())).await);
+    let plan = plan("cuts");
+    connection.declare(&plan).await.unwrap();
+    let (publisher, to) = (Arc::clone(&connection), plan.clone());
+    let publishing = tokio::spawn(async move { publish_all(&publisher, &to, 0..3_000).await });
+    let mut cuts = 0;
+    while !publishing.is_finished() {
+        proxy.cut();
+        cuts += 1;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    publishing.await.unwrap();
+    let mut consumer = connection.consume(&plan, 1000).await.unwrap();
+    let (mut ids, mut copies) = (HashSet::new(), 0);
+    while ids.len() < 3_000 {
+        let delivery = next(&mut consumer).await;
+        ids.insert(id_of(&delivery));
+        copies += 1;
+        let _ = delivery.settle(mmate_core::transport::Settlement::Ack).await;
+    }
+    println!("{cuts} cuts, {} published, {copies} stored at least", ids.len());
+}
+
+/// F26
+#[tokio::test(flavor = "multi_thread")]
+async fn during_an_alarm_acks_flow_and_publishes_wait() {
+    let url = private_url();
+    let limit = Duration::from_secs(2);
+    let patient: Arc<dyn Connection> = Arc::from(connect(broker(&url)).await);
+    let hasty = connect(broker(&url).publish_timeout(limit)).await;
+    let plan = plan("alarm");
+    patient.declare(&plan).await.unwrap();
+    hasty.publish(event(&plan, "first")).await.unwrap();
+    publish_all(&patient, &plan, 0..10).await;
+    let mut consumer = patient.consume(&plan, 20).await.unwrap();
+    let held = next(&mut consumer).await;
+
+    let alarm = "[{{resource_limit,memory,node()},[]}]";
+    ctl(&["eval", &format!("rabbit_alarm:set_alarm(hd({alarm})).")]);
+    // The broker blocks a connection when it publishes next.
+    let publisher = Arc::clone(&patient);
+    let to = plan.clone();
+    let waiting = tokio::spawn(async move { publisher.publish(event(&to, "waiting")).await });
+    let error = hasty.publish(event(&plan, "hasty")).await.unwrap_err();
+    assert!(matches!(error, PublishError::Ambiguous { .. }), "{error}");
+    ack(held).await;
+    for _ in 0..10 {
+        ack(next(&mut consumer).await).await;
+    }
+    assert!(!waiting.is_finished());
+    let unacked = || {
+        let list = ctl(&["list_queues", "name", "messages"]);
+        let line = list.lines().find(|line| line.starts_with(&plan.name)).unwrap().to_owned();
+        line.ends_with("\t0")
+    };
+    until("the acknowledgements have arrived", async || unacked().then_some(())).await;
+
+    ctl(&["eval", "rabbit_alarm:clear_alarm({resource_limit,memory,node()})."]);
+    let begin = Instant::now();
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    println!("published {:?} after the alarm", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    let mut ids = HashSet::new();
+    while !ids.contains("waiting") {
+        let delivery = next(&mut consumer).await;
+        ids.insert(id_of(&delivery));
+        ack(delivery).await;
+    }
+}
