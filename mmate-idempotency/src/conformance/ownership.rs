@@ -1,0 +1,109 @@
+//! Leases and fences.
+
+use std::time::Duration;
+
+use super::Harness;
+use super::harness::WINDOW;
+use super::stage::{LEASE, Stage, assert_busy, assert_duplicate};
+use crate::protocol::{Claim, Held};
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// S14
+pub async fn nobody_takes_over_before_the_lease_ends(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let permit = stage.granted("a").await;
+    harness.advance(LEASE - MILLI).await;
+    assert_eq!(stage.claim("a").await, Claim::Busy { remaining: MILLI });
+    assert_eq!(stage.complete(&permit).await, Held::Yes);
+}
+
+/// S14
+pub async fn an_ended_lease_is_taken_over_as_the_next_attempt(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let first = stage.granted("a").await;
+    harness.advance(LEASE).await;
+    let request = stage.request("a");
+    let Claim::Granted(second) = stage.ask(&request).await else { panic!("granted") };
+    assert!(second.taken_over);
+    assert_eq!((second.attempt, second.fence), (2, first.fence() + 1));
+    assert_busy(&stage.claim("a").await);
+}
+
+/// S19
+pub async fn who_was_overtaken_is_refused_and_the_newer_record_is_untouched(
+    harness: &impl Harness,
+) {
+    let stage = Stage::on(harness).await;
+    let zombie = stage.granted("a").await;
+    harness.advance(LEASE).await;
+    let second = stage.granted("a").await;
+    for done in [false, true] {
+        let before = stage.claim("a").await;
+        assert_eq!(stage.complete(&zombie).await, Held::Refused);
+        assert_eq!(stage.release(&zombie).await, Held::Refused);
+        assert_eq!(stage.heartbeat(&zombie).await, Held::Refused);
+        assert_eq!(stage.claim("a").await, before);
+        if !done {
+            assert_eq!(stage.heartbeat(&second).await, Held::Yes);
+            assert_eq!(stage.complete(&second).await, Held::Yes);
+        }
+    }
+    assert_duplicate(&stage.claim("a").await);
+}
+
+/// S18
+pub async fn a_lease_lasts_for_as_long_as_it_is_prolonged(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let permit = stage.granted("a").await;
+    for _ in 0..20 {
+        harness.advance(LEASE - MILLI).await;
+        assert_eq!(stage.heartbeat(&permit).await, Held::Yes);
+        assert_eq!(stage.claim("a").await, Claim::Busy { remaining: LEASE });
+    }
+    assert_eq!(stage.complete(&permit).await, Held::Yes);
+}
+
+/// S22: only the takeover ends a claim.
+pub async fn who_is_late_but_was_not_overtaken_still_completes(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let permit = stage.granted("a").await;
+    harness.advance(LEASE * 2).await;
+    assert_eq!(stage.heartbeat(&permit).await, Held::Yes);
+    assert_busy(&stage.claim("a").await);
+    harness.advance(LEASE * 2).await;
+    assert_eq!(stage.complete(&permit).await, Held::Yes);
+    assert_duplicate(&stage.claim("a").await);
+}
+
+/// S20: across takeovers, releases, windows, purges and restarts.
+pub async fn the_fence_rises_across_everything(harness: &impl Harness) {
+    let mut stage = Stage::on(harness).await;
+    let mut highest = 0;
+    let mut rises = |fence: u64, across: &str| {
+        assert!(fence > highest, "{fence} after {highest}, across {across}");
+        highest = fence;
+    };
+    for _ in 0..2 {
+        rises(stage.granted("a").await.fence(), "a purge or a restart");
+        harness.advance(LEASE).await;
+        let permit = stage.granted("a").await;
+        rises(permit.fence(), "a takeover");
+        assert_eq!(stage.release(&permit).await, Held::Yes);
+        let permit = stage.granted("a").await;
+        rises(permit.fence(), "a release");
+        assert_eq!(stage.complete(&permit).await, Held::Yes);
+        harness.advance(WINDOW).await;
+        let permit = stage.granted("a").await;
+        rises(permit.fence(), "a window");
+        assert_eq!(stage.complete(&permit).await, Held::Yes);
+        harness.advance(WINDOW).await;
+        stage.store.purge(1000).await.expect("the store answers");
+        rises(stage.granted("a").await.fence(), "a purge");
+        if stage.store.promises().durable {
+            harness.restart().await;
+            stage = stage.again(harness).await;
+        }
+        harness.advance(LEASE).await;
+    }
+}

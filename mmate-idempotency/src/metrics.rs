@@ -1,0 +1,86 @@
+//! What is told through the `metrics` facade, beside what the core counts of every message.
+
+use std::sync::Once;
+
+use metrics::{Counter, counter, describe_counter};
+
+use crate::protocol::Claim;
+
+const CLAIMS: &str = "mmate_claims_total";
+const LEASES_LOST: &str = "mmate_leases_lost_total";
+const UNCERTAIN: &str = "mmate_uncertain_total";
+const STORE_FAILURES: &str = "mmate_store_failures_total";
+const EVICTED: &str = "mmate_records_evicted_total";
+const PURGED: &str = "mmate_records_purged_total";
+
+/// What a strategy counts on its store.
+pub(crate) struct Meters {
+    granted: Counter,
+    taken_over: Counter,
+    duplicate: Counter,
+    busy: Counter,
+    conflict: Counter,
+    pub(crate) lease_lost: Counter,
+    pub(crate) uncertain: Counter,
+    pub(crate) store_failure: Counter,
+    purged: Counter,
+}
+
+impl Meters {
+    /// For a store of that name.
+    pub(crate) fn new(store: &'static str) -> Self {
+        static DESCRIBED: Once = Once::new();
+        DESCRIBED.call_once(describe);
+        let claims = |verdict| counter!(CLAIMS, "store" => store, "verdict" => verdict);
+        Self {
+            granted: claims("granted"),
+            taken_over: claims("taken-over"),
+            duplicate: claims("duplicate"),
+            busy: claims("busy"),
+            conflict: claims("conflict"),
+            lease_lost: counter!(LEASES_LOST, "store" => store),
+            uncertain: counter!(UNCERTAIN, "store" => store),
+            store_failure: counter!(STORE_FAILURES, "store" => store),
+            purged: counter!(PURGED, "store" => store),
+        }
+    }
+
+    pub(crate) fn claimed(&self, claim: &Claim) {
+        let counter = match claim {
+            Claim::Granted(grant) if grant.taken_over => &self.taken_over,
+            Claim::Granted(_) => &self.granted,
+            Claim::Duplicate(_) => &self.duplicate,
+            Claim::Busy { .. } => &self.busy,
+            Claim::Conflict => &self.conflict,
+        };
+        counter.increment(1);
+    }
+
+    pub(crate) fn purged(&self, records: u64) {
+        self.purged.increment(records);
+    }
+}
+
+/// Counts Done records that a store forgot before their window was over.
+pub(crate) fn evicted(store: &'static str, records: u64) {
+    counter!(EVICTED, "store" => store).increment(records);
+}
+
+fn describe() {
+    describe_counter!(
+        CLAIMS,
+        "Claims, by store and by verdict (granted, taken-over, duplicate, busy, conflict)."
+    );
+    describe_counter!(LEASES_LOST, "Handlers cancelled or refused, since their lease was over.");
+    describe_counter!(
+        UNCERTAIN,
+        "Messages that were handled while it is not known whether that was recorded; they are shown \
+         again."
+    );
+    describe_counter!(
+        STORE_FAILURES,
+        "Calls that a store did not answer, or answered with an error."
+    );
+    describe_counter!(EVICTED, "Done records forgotten before their window was over.");
+    describe_counter!(PURGED, "Records removed after their time was over.");
+}

@@ -1,0 +1,217 @@
+//! The table: its name, its shape, and the statements on it.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+
+use super::failure::failed;
+use crate::protocol::FENCE_BITS;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// A name that no table can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name:?} cannot be the name of a table: letters, digits and underscores can, not beginning \
+     with a digit, 63 at most"
+)]
+#[non_exhaustive]
+pub struct InvalidTableName {
+    /// The name.
+    pub name: String,
+}
+
+/// The table's name and the statements on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    name: Arc<str>,
+    pub(super) claim: Arc<str>,
+    pub(super) look: Arc<str>,
+    pub(super) heartbeat: Arc<str>,
+    pub(super) complete: Arc<str>,
+    pub(super) release: Arc<str>,
+    pub(super) purge: Arc<str>,
+}
+
+pub(crate) const DEFAULT_TABLE: &str = "processed_messages";
+
+/// The store's time: that of a clock given for tests, else SQLite's own. Within one statement it
+/// stands still.
+const NOW: &str = "coalesce(?1, CAST(round(unixepoch('subsec') * 1000) AS INTEGER))";
+
+macro_rules! sql {
+    ($file:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/sqlite/", $file))
+    };
+}
+
+const MIGRATION: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/migrations/sqlite/0001_processed_messages.sql"
+));
+
+impl Table {
+    pub(crate) fn new(name: &str) -> Result<Self, InvalidTableName> {
+        if !is_identifier(name) {
+            return Err(InvalidTableName { name: name.to_owned() });
+        }
+        let fill = |sql: &str| -> Arc<str> {
+            sql.replace("{table}", name)
+                .replace("{now}", NOW)
+                .replace("{fence_bits}", &FENCE_BITS.to_string())
+                .into()
+        };
+        Ok(Self {
+            name: name.into(),
+            claim: fill(sql!("claim.sql")),
+            look: fill(sql!("look.sql")),
+            heartbeat: fill(sql!("heartbeat.sql")),
+            complete: fill(sql!("complete.sql")),
+            release: fill(sql!("release.sql")),
+            purge: fill(sql!("purge.sql")),
+        })
+    }
+
+    /// Makes the table if it is missing.
+    pub(super) async fn create(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        let sql = MIGRATION.replace("{table}", &self.name);
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+    }
+
+    /// Whether the table is there.
+    ///
+    /// # Errors
+    /// When it is there in another shape.
+    pub(super) async fn check(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<bool, StoreError> {
+        let checking = || failed("check the table of processed messages");
+        let columns = sqlx::query("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1)")
+            .bind(&*self.name)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(checking())?;
+        if columns.is_empty() {
+            return Ok(false);
+        }
+        let mut wrong = Vec::new();
+        for wanted in COLUMNS {
+            let Some(found) = columns.iter().find(|row| row.get::<&str, _>(0) == wanted.name)
+            else {
+                wrong.push(format!("there is no column {:?}", wanted.name));
+                continue;
+            };
+            let found = Column {
+                name: wanted.name,
+                kind: found.get(1),
+                required: found.get(2),
+                key: found.get(3),
+            };
+            if found != wanted {
+                wrong.push(format!("the column {wanted} is {found}"));
+            }
+        }
+        let of_others: Vec<&str> = columns
+            .iter()
+            .filter(|row| row.get::<bool, _>(2))
+            .map(|row| row.get(0))
+            .filter(|name| COLUMNS.iter().all(|wanted| wanted.name != *name))
+            .collect();
+        if !of_others.is_empty() {
+            wrong.push(format!("it requires columns that are unknown here: {of_others:?}"));
+        }
+        let folding: Vec<String> = sqlx::query_scalar(
+            "SELECT x.name || ' ' || x.coll FROM pragma_index_list(?1) AS i, \
+             pragma_index_xinfo(i.name) AS x \
+             WHERE i.origin = 'pk' AND x.key AND x.coll <> 'BINARY'",
+        )
+        .bind(&*self.name)
+        .fetch_all(connection)
+        .await
+        .map_err(checking())?;
+        if !folding.is_empty() {
+            wrong.push(format!("ids would not be compared byte by byte ({})", folding.join(", ")));
+        }
+        if wrong.is_empty() { Ok(true) } else { Err(self.wrong_shape(&wrong)) }
+    }
+
+    fn wrong_shape(&self, wrong: &[String]) -> StoreError {
+        let text = format!(
+            "the table {:?} has another shape: {}; rename it, or give the records a table of their \
+             own with .table(…)",
+            self.name,
+            wrong.join("; ")
+        );
+        StoreError::new(StoreErrorKind::Permanent, "use the table of processed messages", text)
+    }
+}
+
+/// `^[A-Za-z_][A-Za-z0-9_]{0,62}$`: what stands within quotes needs no escaping.
+fn is_identifier(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 63
+        && bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Column<'a> {
+    name: &'a str,
+    kind: &'a str,
+    required: bool,
+    /// Its place in the primary key, from 1.
+    key: i64,
+}
+
+impl std::fmt::Display for Column<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}", self.name, self.kind)?;
+        f.write_str(if self.required { " NOT NULL" } else { "" })?;
+        if self.key > 0 { write!(f, ", number {} of the primary key", self.key) } else { Ok(()) }
+    }
+}
+
+const fn column(
+    name: &'static str,
+    kind: &'static str,
+    required: bool,
+    key: i64,
+) -> Column<'static> {
+    Column { name, kind, required, key }
+}
+
+const COLUMNS: [Column<'static>; 18] = [
+    column("scope", "TEXT", true, 1),
+    column("message_id", "TEXT", true, 2),
+    column("status", "TEXT", true, 0),
+    column("processed_at", "TEXT", false, 0),
+    column("service_name", "TEXT", true, 0),
+    column("subscription", "TEXT", true, 0),
+    column("instance", "TEXT", true, 0),
+    column("correlation_id", "TEXT", false, 0),
+    column("message_type", "TEXT", true, 0),
+    column("fingerprint", "BLOB", false, 0),
+    column("owner", "BLOB", true, 0),
+    column("fence", "INTEGER", true, 0),
+    column("attempt", "INTEGER", true, 0),
+    column("taken_over", "INTEGER", true, 0),
+    column("claimed_at", "INTEGER", true, 0),
+    column("lease_until", "INTEGER", false, 0),
+    column("expires_at", "INTEGER", false, 0),
+    column("reply", "BLOB", false, 0),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_name_is_an_identifier_and_nothing_else() {
+        for name in ["processed_messages", "_", "A1", &"x".repeat(63)] {
+            assert!(Table::new(name).is_ok(), "{name:?}");
+        }
+        for name in ["", "1a", "a b", "a\"; DROP TABLE x; --", "a.b", "ä", &"x".repeat(64)] {
+            assert!(Table::new(name).is_err(), "{name:?}");
+        }
+    }
+}

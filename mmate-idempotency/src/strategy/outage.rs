@@ -1,0 +1,95 @@
+//! A store that does not answer: what is tried, how long, and what is told.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mmate_core::error_chain;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::metrics::Meters;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How long is waited for a store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For one answer.
+    pub(super) answer: Duration,
+    /// For the store to come back, with the delivery in hand.
+    pub(super) outage: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { answer: Duration::from_secs(10), outage: Duration::from_secs(60) }
+    }
+}
+
+/// What a strategy tells of its store, at most once a second.
+#[derive(Debug, Default)]
+pub(super) struct Teller(Mutex<Option<Instant>>);
+
+impl Teller {
+    pub(super) fn tell(&self, store: &'static str, error: &StoreError) {
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.duration_since(last) < Duration::from_secs(1)) {
+            return;
+        }
+        *last = Some(now);
+        drop(last);
+        tracing::warn!(
+            store,
+            error = error_chain(error),
+            "a store does not do what it is asked; the messages are held back until it does"
+        );
+    }
+}
+
+/// One call, bounded in time.
+pub(super) async fn ask<T>(
+    patience: Patience,
+    attempted: &'static str,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(patience.answer, call).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {:?}", patience.answer);
+        Err(StoreError::new(StoreErrorKind::Unknown, attempted, text))
+    })
+}
+
+/// Repeats a call until it gives an answer or patience is at its end; then the last error comes
+/// back.
+pub(super) async fn insist<T, F>(
+    patience: Patience,
+    attempted: &'static str,
+    mut told: impl FnMut(&StoreError),
+    mut call: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let until = Instant::now() + patience.outage;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match ask(patience, attempted, call()).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        told(&error);
+        let jittered = pause.mul_f64(1.0 - 0.5 * fastrand::f64());
+        if Instant::now() + jittered >= until {
+            return Err(error);
+        }
+        sleep(jittered).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Counts and tells.
+pub(super) fn note(meters: &Meters, teller: &Teller, store: &'static str, error: &StoreError) {
+    meters.store_failure.increment(1);
+    teller.tell(store, error);
+}

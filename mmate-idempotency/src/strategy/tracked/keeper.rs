@@ -1,0 +1,222 @@
+//! Heartbeats for all claims that a strategy holds.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::protocol::Held;
+use crate::store::{Permit, Store, StoreError};
+
+/// Prolongs the leases of all claims that a strategy holds, from one task of its own, so that a
+/// handler which blocks its thread keeps its lease. A handler that is done within a third of its
+/// lease costs no heartbeat.
+pub(super) struct Keeper {
+    store: Arc<dyn Store>,
+    registry: Mutex<Registry>,
+    /// Something is due before the task would wake up.
+    earlier: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Registry {
+    next: u64,
+    claims: HashMap<u64, Entry>,
+    task: Option<JoinHandle<()>>,
+    wakes_at: Option<Instant>,
+}
+
+struct Entry {
+    permit: Permit,
+    lease: Duration,
+    /// When the next heartbeat is due.
+    due: Instant,
+    /// When the lease ends, if no heartbeat succeeds before; by this process's clock, counted from
+    /// before the store was asked, so never later than by the store's.
+    ends: Instant,
+    beating: bool,
+    lost: Arc<Lost>,
+}
+
+/// Tells that a lease is lost.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    is: AtomicBool,
+    became: Notify,
+}
+
+impl Lost {
+    /// Ready once the lease is lost.
+    pub(super) async fn happens(&self) {
+        while !self.is.load(Ordering::Acquire) {
+            // There is one who waits, and a notification that comes before it waits is kept.
+            self.became.notified().await;
+        }
+    }
+
+    fn set(&self) {
+        self.is.store(true, Ordering::Release);
+        self.became.notify_one();
+    }
+}
+
+/// What a heartbeat is to be sent for.
+struct Beat {
+    id: u64,
+    permit: Permit,
+    lease: Duration,
+    /// How long it may take.
+    limit: Duration,
+}
+
+/// What came of it.
+struct Beaten {
+    id: u64,
+    asked: Instant,
+    answer: Result<Held, String>,
+}
+
+impl Keeper {
+    pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { store, registry: Mutex::default(), earlier: Arc::default() })
+    }
+
+    /// Keeps a claim alive that was asked for at `asked`. Returns its number here, and what tells
+    /// that it is lost.
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        permit: Permit,
+        lease: Duration,
+        asked: Instant,
+    ) -> (u64, Arc<Lost>) {
+        let lost = Arc::new(Lost::default());
+        let entry = Entry {
+            permit,
+            lease,
+            due: asked + lease / 3,
+            ends: asked + lease,
+            beating: false,
+            lost: Arc::clone(&lost),
+        };
+        let due = entry.due;
+        let mut registry = self.registry();
+        let id = registry.next;
+        registry.next += 1;
+        registry.claims.insert(id, entry);
+        // A runtime that ended took the task with it.
+        if registry.task.as_ref().is_none_or(JoinHandle::is_finished) {
+            registry.wakes_at = None;
+            registry.task = Some(tokio::spawn(keep(Arc::downgrade(self))));
+        }
+        let is_earlier = registry.wakes_at.is_some_and(|wakes_at| due < wakes_at);
+        drop(registry);
+        if is_earlier {
+            self.earlier.notify_one();
+        }
+        (id, lost)
+    }
+
+    /// Lets a claim alone from now on.
+    pub(super) fn let_go(&self, id: u64) {
+        self.registry().claims.remove(&id);
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Nothing panics while the lock is held.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The heartbeats that are due, and when to look again. Leases that are over are lost.
+    fn look(&self, now: Instant) -> (Vec<Beat>, Instant) {
+        let mut beats = Vec::new();
+        let mut registry = self.registry();
+        let mut wake = now + IDLE;
+        for (id, entry) in &mut registry.claims {
+            if entry.ends <= now {
+                entry.lost.set();
+                continue;
+            }
+            if entry.due <= now && !entry.beating {
+                entry.beating = true;
+                beats.push(Beat {
+                    id: *id,
+                    permit: entry.permit.clone(),
+                    lease: entry.lease,
+                    // One that hangs leaves time for another.
+                    limit: (entry.lease / 3).min(entry.ends - now),
+                });
+            }
+            wake = wake.min(if entry.beating { entry.ends } else { entry.due });
+        }
+        registry.wakes_at = Some(wake);
+        (beats, wake)
+    }
+
+    fn beaten(&self, beaten: Beaten) {
+        let now = Instant::now();
+        let mut registry = self.registry();
+        // It may be finished by now.
+        let Some(entry) = registry.claims.get_mut(&beaten.id) else { return };
+        entry.beating = false;
+        match beaten.answer {
+            Ok(Held::Yes) => {
+                entry.ends = beaten.asked + entry.lease;
+                entry.due = beaten.asked + entry.lease / 3;
+            }
+            Ok(Held::Refused) => entry.lost.set(),
+            Err(error) => {
+                let pause = (entry.lease / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                entry.due = now + pause.mul_f64(1.0 - 0.5 * fastrand::f64());
+                tracing::debug!(key = ?entry.permit.key(), error, "a heartbeat failed; it is repeated");
+            }
+        }
+    }
+}
+
+/// How long the task sleeps at most. It is cheap: once in a while it finds nothing to do.
+const IDLE: Duration = Duration::from_secs(10);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.earlier.notify_one();
+    }
+}
+
+/// The task. It ends with the strategy.
+async fn keep(keeper: Weak<Keeper>) {
+    let mut beats = FuturesUnordered::new();
+    loop {
+        let Some(strong) = keeper.upgrade() else { return };
+        let (due, wake) = strong.look(Instant::now());
+        beats.extend(due.into_iter().map(|one| beat(Arc::clone(&strong.store), one)));
+        let earlier = Arc::clone(&strong.earlier);
+        // It sleeps without keeping the strategy alive.
+        drop(strong);
+        tokio::select! {
+            Some(beaten) = beats.next(), if !beats.is_empty() => {
+                if let Some(strong) = keeper.upgrade() {
+                    strong.beaten(beaten);
+                }
+            }
+            () = earlier.notified() => {}
+            () = sleep_until(wake) => {}
+        }
+    }
+}
+
+async fn beat(store: Arc<dyn Store>, beat: Beat) -> Beaten {
+    let asked = Instant::now();
+    let answer = match timeout(beat.limit, store.heartbeat(&beat.permit, beat.lease)).await {
+        Ok(answer) => answer.map_err(|error: StoreError| mmate_core::error_chain(&error)),
+        Err(_) => Err(format!("no answer within {:?}", beat.limit)),
+    };
+    Beaten { id: beat.id, asked, answer }
+}

@@ -1,0 +1,74 @@
+//! What a database must offer to `Transactional`.
+
+use async_trait::async_trait;
+use sqlx::pool::PoolConnection;
+use sqlx::{Database, Pool};
+
+use crate::protocol::{Claim, Retention};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
+
+/// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
+/// `sqlx::Sqlite`.
+///
+/// It cannot be implemented elsewhere; its methods are for the strategy only, and may change.
+#[async_trait]
+pub trait TransactionalDatabase: Database + sealed::Sealed {
+    /// The records in such a database.
+    #[doc(hidden)]
+    type Store: Store + Clone;
+
+    /// What a transaction holds beside its connection, to be dropped after it.
+    #[doc(hidden)]
+    type Turn: Send + 'static;
+
+    /// The records in the pool's database.
+    #[doc(hidden)]
+    fn store(pool: Pool<Self>) -> Self::Store;
+
+    #[doc(hidden)]
+    fn with_table(store: Self::Store, name: &str) -> Result<Self::Store, InvalidTableName>;
+
+    #[doc(hidden)]
+    fn with_retention(store: Self::Store, retention: Retention) -> Self::Store;
+
+    #[doc(hidden)]
+    fn with_clock(store: Self::Store, clock: ManualClock) -> Self::Store;
+
+    /// Waits until this process may begin another transaction.
+    #[doc(hidden)]
+    async fn turn(store: &Self::Store) -> Self::Turn;
+
+    /// Begins a transaction in which a claim may be made.
+    #[doc(hidden)]
+    async fn begin(store: &Self::Store) -> Result<PoolConnection<Self>, StoreError>;
+
+    /// Claims within the transaction, and is done with it when the transaction commits.
+    #[doc(hidden)]
+    async fn record(
+        store: &Self::Store,
+        connection: &mut Self::Connection,
+        request: &ClaimRequest<'_>,
+    ) -> Result<Claim, StoreError>;
+
+    /// What a failure to commit means.
+    #[doc(hidden)]
+    fn uncommitted(error: &sqlx::Error) -> Uncommitted;
+}
+
+/// What a failure to commit means.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(unnameable_types, reason = "for the strategy only")]
+pub enum Uncommitted {
+    /// What the handler did is refused: a constraint that is checked at the end is not met.
+    Refused,
+    /// There was no transaction any more: the handler ended it by itself.
+    Ended,
+    /// Nobody knows.
+    Unknown,
+}
+
+pub(super) mod sealed {
+    #[expect(unnameable_types, reason = "that is its purpose")]
+    pub trait Sealed {}
+}

@@ -1,0 +1,145 @@
+//! An open transaction, and its way to the handler and back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sqlx::Database;
+use sqlx::pool::PoolConnection;
+use sqlx_core::transaction::TransactionManager;
+
+use super::database::TransactionalDatabase;
+
+/// An open transaction on a connection of a pool. Dropped, it rolls back before anybody else gets
+/// the connection.
+///
+/// This is sqlx's `Transaction` but for one thing: of a connection whose state is in doubt it can
+/// rid the pool.
+pub(super) struct Open<DB: TransactionalDatabase> {
+    connection: PoolConnection<DB>,
+    is_open: bool,
+    /// Dropped after the connection.
+    turn: Option<DB::Turn>,
+}
+
+impl<DB: TransactionalDatabase> Open<DB> {
+    /// A transaction that was begun on this connection.
+    pub(super) fn new(connection: PoolConnection<DB>) -> Self {
+        Self { connection, is_open: true, turn: None }
+    }
+
+    /// Keeps others waiting until this one is over.
+    pub(super) fn within(mut self, turn: DB::Turn) -> Self {
+        self.turn = Some(turn);
+        self
+    }
+
+    pub(super) fn connection(&mut self) -> &mut DB::Connection {
+        &mut self.connection
+    }
+
+    pub(super) fn connection_ref(&self) -> &DB::Connection {
+        &self.connection
+    }
+
+    /// How many transactions are open: more than this one if a savepoint of the handler is.
+    pub(super) fn depth(&self) -> usize {
+        <DB as Database>::TransactionManager::get_transaction_depth(&self.connection)
+    }
+
+    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+        let committed = <DB as Database>::TransactionManager::commit(&mut self.connection).await;
+        match &committed {
+            Ok(()) => self.is_open = false,
+            // Whether there still is a transaction, nobody knows.
+            Err(_) => self.connection.close_on_drop(),
+        }
+        committed
+    }
+
+    pub(super) async fn rollback(mut self) {
+        if self.depth() != 1 {
+            // One rollback would end a savepoint only: that is left to being dropped.
+            return;
+        }
+        let rolled_back =
+            <DB as Database>::TransactionManager::rollback(&mut self.connection).await;
+        match rolled_back {
+            Ok(()) => self.is_open = false,
+            Err(error) => {
+                tracing::debug!(%error, "a rollback failed; the connection is closed");
+                self.connection.close_on_drop();
+            }
+        }
+    }
+}
+
+impl<DB: TransactionalDatabase> Drop for Open<DB> {
+    fn drop(&mut self) {
+        if self.is_open {
+            if self.depth() != 1 {
+                // One rollback would end a savepoint only.
+                self.connection.close_on_drop();
+            }
+            <DB as Database>::TransactionManager::start_rollback(&mut self.connection);
+        }
+    }
+}
+
+/// Where a message's transaction is while its handler runs.
+pub(super) struct Slot<DB: TransactionalDatabase>(Arc<Mutex<Place<DB>>>);
+
+enum Place<DB: TransactionalDatabase> {
+    /// Here.
+    Here(Open<DB>),
+    /// The handler has it.
+    Out,
+    /// The handler has returned: a transaction that comes back now is rolled back.
+    Closed,
+}
+
+impl<DB: TransactionalDatabase> Slot<DB> {
+    pub(super) fn new(open: Open<DB>) -> Self {
+        Self(Arc::new(Mutex::new(Place::Here(open))))
+    }
+
+    /// Takes the transaction out, for the handler.
+    pub(super) fn take(&self) -> Option<Open<DB>> {
+        let mut place = self.place();
+        match std::mem::replace(&mut *place, Place::Out) {
+            Place::Here(open) => Some(open),
+            other => {
+                *place = other;
+                None
+            }
+        }
+    }
+
+    /// Brings the transaction back.
+    pub(super) fn bring_back(&self, open: Open<DB>) {
+        let mut place = self.place();
+        if matches!(*place, Place::Out) {
+            *place = Place::Here(open);
+        } else {
+            drop(place);
+            drop(open);
+        }
+    }
+
+    /// The transaction, if it is here. From now on it is too late to bring it back.
+    pub(super) fn close(&self) -> Option<Open<DB>> {
+        match std::mem::replace(&mut *self.place(), Place::Closed) {
+            Place::Here(open) => Some(open),
+            Place::Out | Place::Closed => None,
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place<DB>> {
+        // Nothing panics while the lock is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<DB: TransactionalDatabase> Clone for Slot<DB> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}

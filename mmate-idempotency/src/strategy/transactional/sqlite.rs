@@ -1,0 +1,69 @@
+//! Transactions of SQLite.
+
+use async_trait::async_trait;
+use sqlx::pool::PoolConnection;
+use sqlx::{Database, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
+use sqlx_core::transaction::TransactionManager;
+
+use super::database::{TransactionalDatabase, Uncommitted, sealed};
+use crate::protocol::{Claim, Retention};
+use crate::store::sqlite::{Aim, Inside, failed, is_constraint, is_no_transaction};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, SqliteStore, StoreError};
+
+impl sealed::Sealed for Sqlite {}
+
+#[async_trait]
+impl TransactionalDatabase for Sqlite {
+    type Store = SqliteStore;
+    type Turn = Inside;
+
+    fn store(pool: SqlitePool) -> SqliteStore {
+        SqliteStore::new(pool)
+    }
+
+    fn with_table(store: SqliteStore, name: &str) -> Result<SqliteStore, InvalidTableName> {
+        store.table(name)
+    }
+
+    fn with_retention(store: SqliteStore, retention: Retention) -> SqliteStore {
+        store.retention(retention)
+    }
+
+    fn with_clock(store: SqliteStore, clock: ManualClock) -> SqliteStore {
+        store.clock(clock)
+    }
+
+    async fn turn(store: &SqliteStore) -> Inside {
+        store.enter().await
+    }
+
+    async fn begin(store: &SqliteStore) -> Result<PoolConnection<Self>, StoreError> {
+        const BEGINNING: &str = "begin a transaction";
+        let mut connection = store.pool().acquire().await.map_err(failed(BEGINNING))?;
+        // The write lock at once: a transaction that begins by reading may find itself unable to
+        // write later, however long it waits.
+        let begin = Some("BEGIN IMMEDIATE".into_sql_str());
+        <Self as Database>::TransactionManager::begin(&mut connection, begin)
+            .await
+            .map_err(failed(BEGINNING))?;
+        Ok(connection)
+    }
+
+    async fn record(
+        store: &SqliteStore,
+        connection: &mut SqliteConnection,
+        request: &ClaimRequest<'_>,
+    ) -> Result<Claim, StoreError> {
+        store.claim_on(connection, request, Aim::Done).await
+    }
+
+    fn uncommitted(error: &sqlx::Error) -> Uncommitted {
+        if is_constraint(error) {
+            Uncommitted::Refused
+        } else if is_no_transaction(error) {
+            Uncommitted::Ended
+        } else {
+            Uncommitted::Unknown
+        }
+    }
+}

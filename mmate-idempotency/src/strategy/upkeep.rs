@@ -1,0 +1,76 @@
+//! Removing records whose time is over.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::metrics::Meters;
+use crate::store::Store;
+
+/// So many records per statement: enough to keep up, too few to keep claims waiting.
+const AT_ONCE: u32 = 500;
+
+/// Purges a store from time to time while a service uses it. Every instance does so; what one has
+/// removed another does not find.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep(Mutex<Users>);
+
+#[derive(Debug, Default)]
+struct Users {
+    count: usize,
+    running: Option<DropGuard>,
+}
+
+impl Upkeep {
+    /// For one more subscription.
+    pub(super) fn start(&self, store: &Arc<dyn Store>, every: Duration, meters: &Arc<Meters>) {
+        let mut users = self.users();
+        users.count += 1;
+        if users.running.is_none() {
+            let stop = CancellationToken::new();
+            let purging = purge(Arc::clone(store), every, Arc::clone(meters));
+            let stopped = stop.clone();
+            tokio::spawn(async move { stopped.run_until_cancelled(purging).await });
+            users.running = Some(stop.drop_guard());
+        }
+    }
+
+    /// For one subscription less.
+    pub(super) fn stop(&self) {
+        let mut users = self.users();
+        users.count = users.count.saturating_sub(1);
+        if users.count == 0 {
+            users.running = None;
+        }
+    }
+
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn purge(store: Arc<dyn Store>, every: Duration, meters: Arc<Meters>) {
+    loop {
+        // Instances that started together do not purge together.
+        sleep(every.mul_f64(0.5 + fastrand::f64())).await;
+        loop {
+            match store.purge(AT_ONCE).await {
+                Ok(removed) => {
+                    meters.purged(removed);
+                    if removed < u64::from(AT_ONCE) {
+                        break;
+                    }
+                    // Claims that wait for the same lock come first.
+                    sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => {
+                    let error = mmate_core::error_chain(&error);
+                    tracing::debug!(error, "purging records failed; it is tried again later");
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! A service under test: its strategy, its broker, its effects.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use mmate_core::{
+    Attempt, Counts, HandlerError, Json, Meta, Outcome, Outgoing, Publisher, RetryPolicy, Running,
+    Service, Subscription, SubscriptionBuilder,
+};
+use mmate_idempotency::{MemoryStore, SqliteStore, Store, Tracked, Transactional, Tx};
+use mmate_test_support::unique;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{Sqlite, SqlitePool};
+use tempfile::TempDir;
+
+use crate::broker::Broker;
+use crate::effects::{Effect, Inside, Probe};
+
+/// A strategy on a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    TrackedInMemory,
+    TrackedInSqlite,
+    TransactionalOnSqlite,
+}
+
+/// A handler's visit of one message.
+#[derive(Debug, Clone)]
+pub(crate) struct Visit {
+    pub(crate) id: String,
+    pub(crate) attempt: u32,
+    pub(crate) phase: Phase,
+}
+
+/// Where the handler is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    BeforeEffect,
+    AfterEffect,
+}
+
+/// What the handler does beside its effect. After an error there is no effect.
+pub(crate) type Script =
+    Arc<dyn Fn(Visit) -> BoxFuture<'static, Result<Outcome, HandlerError>> + Send + Sync>;
+
+pub(crate) fn script<F, Fut>(function: F) -> Script
+where
+    F: Fn(Visit) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Outcome, HandlerError>> + Send + 'static,
+{
+    Arc::new(move |visit| Box::pin(function(visit)))
+}
+
+/// The effect and nothing else.
+pub(crate) fn just_the_effect() -> Script {
+    script(async |_| Ok(Outcome::Done))
+}
+
+/// What the tests of one case have in common.
+pub(crate) struct House {
+    pub(crate) kind: Kind,
+    pub(crate) broker: Broker,
+    pub(crate) service: String,
+    pub(crate) inside: Inside,
+    listed: Arc<Mutex<Vec<Effect>>>,
+    memory: MemoryStore,
+    folder: TempDir,
+}
+
+impl House {
+    pub(crate) async fn new(kind: Kind, broker: Broker) -> Self {
+        let house = Self {
+            kind,
+            broker,
+            service: unique("house"),
+            inside: Inside::default(),
+            listed: Arc::default(),
+            memory: MemoryStore::new(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        if kind == Kind::TransactionalOnSqlite {
+            let pool = house.pool(1).await;
+            let sql = "CREATE TABLE effects (id TEXT, attempt INTEGER)";
+            sqlx::query(sql).execute(&pool).await.unwrap();
+        }
+        house
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("house.db")
+    }
+
+    /// A pool as a user makes one.
+    pub(crate) async fn pool(&self, connections: u32) -> SqlitePool {
+        let options = SqliteConnectOptions::new()
+            .filename(self.file())
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal);
+        SqlitePoolOptions::new().max_connections(connections).connect_with(options).await.unwrap()
+    }
+
+    /// The store of a process: another handle on the same records.
+    pub(crate) async fn store(&self) -> Arc<dyn Store> {
+        match self.kind {
+            Kind::TrackedInMemory => Arc::new(self.memory.clone()),
+            Kind::TrackedInSqlite | Kind::TransactionalOnSqlite => {
+                Arc::new(SqliteStore::open(self.file()).await.unwrap())
+            }
+        }
+    }
+
+    pub(crate) fn topic(&self) -> String {
+        format!("thing.{}.eu", self.service)
+    }
+
+    pub(crate) fn builder(&self) -> SubscriptionBuilder {
+        Subscription::per_service("q", [self.topic()])
+            .retry(RetryPolicy::fixed(Duration::from_millis(20)))
+    }
+
+    pub(crate) fn queue(&self) -> String {
+        format!("{}.q", self.service)
+    }
+
+    /// The builder with the strategy of this house, and a handler with this script.
+    pub(crate) async fn guard(&self, builder: SubscriptionBuilder, script: Script) -> Subscription {
+        match self.kind {
+            Kind::TrackedInMemory | Kind::TrackedInSqlite => {
+                let strategy = Tracked::new(self.store().await);
+                builder.idempotent(strategy).handler(self.listing(script))
+            }
+            Kind::TransactionalOnSqlite => {
+                let strategy = Transactional::new(self.pool(4).await);
+                builder.idempotent(strategy).handler(self.inserting(script))
+            }
+        }
+    }
+
+    /// A handler whose effects go into a list.
+    pub(crate) fn listing(
+        &self,
+        script: Script,
+    ) -> impl Fn(Meta, Attempt, Json<Probe>) -> BoxFuture<'static, Result<Outcome, HandlerError>>
+    + Send
+    + Sync
+    + 'static {
+        let (listed, inside) = (Arc::clone(&self.listed), self.inside.clone());
+        move |meta, Attempt(attempt), _probe| {
+            let (script, listed) = (Arc::clone(&script), Arc::clone(&listed));
+            let id = meta.id.map(|id| id.to_string()).unwrap_or_default();
+            let entered = inside.enter(&id);
+            Box::pin(async move {
+                let _entered = entered;
+                let visit = |phase| Visit { id: id.clone(), attempt, phase };
+                let outcome = script(visit(Phase::BeforeEffect)).await?;
+                if outcome != Outcome::Done {
+                    return Ok(outcome);
+                }
+                listed.lock().unwrap().push(Effect { id: id.clone(), attempt });
+                script(visit(Phase::AfterEffect)).await
+            })
+        }
+    }
+
+    /// A handler whose effects go into the table, within the transaction.
+    pub(crate) fn inserting(
+        &self,
+        script: Script,
+    ) -> impl Fn(
+        Meta,
+        Attempt,
+        Json<Probe>,
+        Tx<Sqlite>,
+    ) -> BoxFuture<'static, Result<Outcome, HandlerError>>
+    + Send
+    + Sync
+    + 'static {
+        let inside = self.inside.clone();
+        move |meta, Attempt(attempt), _probe, mut tx| {
+            let script = Arc::clone(&script);
+            let id = meta.id.map(|id| id.to_string()).unwrap_or_default();
+            let entered = inside.enter(&id);
+            Box::pin(async move {
+                let _entered = entered;
+                let visit = |phase| Visit { id: id.clone(), attempt, phase };
+                let outcome = script(visit(Phase::BeforeEffect)).await?;
+                if outcome != Outcome::Done {
+                    return Ok(outcome);
+                }
+                sqlx::query("INSERT INTO effects VALUES (?, ?)")
+                    .bind(&id)
+                    .bind(attempt)
+                    .execute(&mut *tx)
+                    .await?;
+                script(visit(Phase::AfterEffect)).await
+            })
+        }
+    }
+
+    /// Starts an instance of the service with these subscriptions.
+    pub(crate) async fn start(
+        &self,
+        subscriptions: impl IntoIterator<Item = Subscription>,
+    ) -> Running {
+        let mut service = Service::new(self.service.as_str()).instance(unique("i"));
+        for subscription in subscriptions {
+            service = service.subscribe(subscription);
+        }
+        service.drain_timeout(Duration::from_secs(10)).start(self.broker.clone()).await.unwrap()
+    }
+
+    /// An instance with one subscription as everybody has it.
+    pub(crate) async fn instance(&self, script: Script) -> Running {
+        let subscription = self.guard(self.builder(), script).await;
+        self.start([subscription]).await
+    }
+
+    pub(crate) fn message(&self, id: &str) -> Outgoing {
+        self.message_with(id, "payload")
+    }
+
+    pub(crate) fn message_with(&self, id: &str, text: &str) -> Outgoing {
+        Outgoing::event(self.topic(), "Thing", &Probe(text.to_owned())).id_text(id)
+    }
+
+    pub(crate) async fn publish(&self, publisher: &Publisher, id: &str) {
+        publisher.publish(self.message(id)).await.unwrap();
+    }
+
+    /// All effects that took place.
+    pub(crate) async fn effects(&self) -> Vec<Effect> {
+        if self.kind != Kind::TransactionalOnSqlite {
+            return self.listed.lock().unwrap().clone();
+        }
+        let pool = self.pool(1).await;
+        let rows: Vec<(String, u32)> =
+            sqlx::query_as("SELECT id, attempt FROM effects").fetch_all(&pool).await.unwrap();
+        rows.into_iter().map(|(id, attempt)| Effect { id, attempt }).collect()
+    }
+
+    pub(crate) async fn effects_of(&self, id: &str) -> usize {
+        self.effects().await.iter().filter(|effect| effect.id == id).count()
+    }
+}
+
+/// How long a test waits for what must come.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until the counts of these services together are as wanted, and returns them. At every look
+/// they are conserved (S47).
+pub(crate) async fn counts_when(running: &[&Running], wanted: impl Fn(&Counts) -> bool) -> Counts {
+    let began = std::time::Instant::now();
+    loop {
+        let counts: Counts = running.iter().map(|one| one.stats().total()).sum();
+        assert!(counts.is_conserved(), "{counts:?}");
+        if wanted(&counts) {
+            return counts;
+        }
+        assert!(began.elapsed() < LIMIT, "it did not come to it: {counts:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How many deliveries found their end, so that the broker does not show them again by our will.
+pub(crate) fn ended(counts: &Counts) -> u64 {
+    counts.succeeded
+        + counts.duplicates.total()
+        + counts.dead_lettered
+        + counts.conflicts
+        + counts.unprotected
+}
+
+/// Stops services, each within its drain.
+pub(crate) async fn stop(running: impl IntoIterator<Item = Running>) {
+    for one in running {
+        one.stop().await.unwrap();
+    }
+}
+
+/// Makes a test of each case for every strategy, store and transport.
+macro_rules! everywhere {
+    ($($case:ident),* $(,)?) => {
+        $crate::house::cases!(tracked_in_memory, TrackedInMemory, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite, TrackedInSqlite, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_sqlite, TransactionalOnSqlite, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_memory_on_rabbitmq, TrackedInMemory, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_on_rabbitmq, TrackedInSqlite, rabbitmq, $($case),*);
+        $crate::house::cases!(transactional_on_sqlite_on_rabbitmq, TransactionalOnSqlite, rabbitmq, $($case),*);
+    };
+}
+
+/// Makes a test of each case for `Tracked` on every store and transport.
+macro_rules! wherever_tracked {
+    ($($case:ident),* $(,)?) => {
+        $crate::house::cases!(tracked_in_memory_only, TrackedInMemory, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_only, TrackedInSqlite, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_memory_only_on_rabbitmq, TrackedInMemory, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_only_on_rabbitmq, TrackedInSqlite, rabbitmq, $($case),*);
+    };
+}
+
+/// Makes a test of each case.
+macro_rules! cases {
+    ($module:ident, $kind:ident, $broker:ident, $($case:ident),*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    let broker = $crate::broker::Broker::$broker();
+                    let house = $crate::house::House::new($crate::house::Kind::$kind, broker).await;
+                    let case = super::$case(house);
+                    let ended = tokio::time::timeout(std::time::Duration::from_secs(120), case).await;
+                    assert!(ended.is_ok(), "the case hangs");
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use {cases, everywhere, wherever_tracked};
