@@ -158,7 +158,7 @@ fn spoil(random: &mut Rng, lines: &mut Vec<String>) {
     ];
     let wrong_shape = [
         json!({"orderId": "O-100023", "sku": "MUG-BLUE", "quantityChange": "a few", "version": 1}),
-        json!(["O-100024", "MUG-GREEN", 2]),
+        json!("O-100024 MUG-GREEN 2"),
         json!({"orderId": 100_025, "sku": "SCALE-01", "quantityChange": 1, "version": 1}),
     ];
     let wrong_shape = wrong_shape.into_iter().enumerate().map(|(n, payload)| {

@@ -215,21 +215,22 @@ fn run(command: &[String], servers: &[(&str, Running)]) -> io::Result<u8> {
     program.envs(servers.iter().map(|(variable, server)| (variable, &server.url)));
     // At a terminal Ctrl-C reaches the command by itself, and only the terminal's own group may read from it. Elsewhere a
     // group of its own is what a signal can be passed on to as a whole, to cargo and to the tests it runs.
-    let apart = !io::stdin().is_terminal();
-    if apart {
-        program.process_group(0);
-    }
     let mut minder = Minder::start()?;
+    let group =
+        if io::stdin().is_terminal() { None } else { Some(minder.open_group(Signal::TERM)?) };
+    if let Some(group) = group {
+        program.process_group(group.as_raw_pid());
+    }
+    // Locked, so that a signal does not come between.
+    let mut target = lock_command();
     let mut child = program.spawn()?;
     let pid = Pid::from_child(&child);
-    if apart {
-        minder.mind(child.id(), Signal::TERM)?;
-    }
-    *lock_command() = Some(if apart { Target::Group(pid) } else { Target::Process(pid) });
+    *target = Some(group.map_or(Target::Process(pid), Target::Group));
+    drop(target);
     // The process id stays the command's until it is waited for, so that no signal goes to a stranger.
     waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
     *lock_command() = None;
-    minder.forget();
+    minder.close_group();
     let status = child.wait()?;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))

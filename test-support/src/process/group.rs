@@ -26,7 +26,7 @@ impl Group {
         let mut leader = launch.gated()?.spawn()?;
         let gate = leader.stdin.take();
         let group = Self { leader, abandon: launch.abandon() };
-        let opened = minder.mind(group.leader.id(), group.abandon).and_then(|()| match gate {
+        let opened = minder.mind(group.id(), group.abandon).and_then(|()| match gate {
             Some(mut gate) => gate.write_all(b"go\n"),
             None => Ok(()),
         });

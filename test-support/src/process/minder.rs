@@ -6,7 +6,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 /// A small process that outlives this one, to end what this one leaves behind when it is killed.
 ///
@@ -17,6 +17,8 @@ pub struct Minder {
     shell: Child,
     /// None while it is dropped.
     pipe: Option<ChildStdin>,
+    /// What holds the group open that others may join.
+    anchor: Option<Child>,
 }
 
 impl Minder {
@@ -43,17 +45,43 @@ impl Minder {
         }
     }
 
-    /// Minds this process group from now on, and no other. When this process is gone the group is sent `signal`, and
-    /// `SIGKILL` if it is still there after half a minute.
+    /// Opens a process group for [`process_group`](CommandExt::process_group), so that whoever joins it is minded from the
+    /// first moment. When this process is gone the group is sent `signal`, and `SIGKILL` if it is still there after half a
+    /// minute.
     ///
     /// # Errors
-    /// If the minder is gone.
-    pub fn mind(&mut self, group: u32, signal: Signal) -> io::Result<()> {
-        self.tell(&format!("{group} {}\n", signal.as_raw()))
+    /// If no shell can be started.
+    pub fn open_group(&mut self, signal: Signal) -> io::Result<Pid> {
+        // It waits for the end of its input, which is this process's at the latest.
+        let anchor = Command::new("/bin/sh")
+            .args(["-c", "trap '' HUP INT TERM; read -r _"])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let group = Pid::from_child(self.anchor.insert(anchor));
+        self.mind(group, signal)?;
+        Ok(group)
+    }
+
+    /// Minds the group no more, as dropping the minder does too. Who is still in it stays.
+    pub fn close_group(&mut self) {
+        if let Some(mut anchor) = self.anchor.take() {
+            // Closes its input first.
+            let _ = anchor.wait();
+        }
+        self.forget();
+    }
+
+    /// Minds this process group from now on, and no other.
+    pub(super) fn mind(&mut self, group: Pid, signal: Signal) -> io::Result<()> {
+        self.tell(&format!("{} {}\n", group.as_raw_pid(), signal.as_raw()))
     }
 
     /// Minds no group any more, because it has ended.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         // Without its minder this process would have nobody to mislead.
         let _ = self.tell("\n");
     }
@@ -70,7 +98,7 @@ impl Minder {
             .process_group(0);
         let mut shell = command.spawn()?;
         let pipe = shell.stdin.take();
-        Ok(Self { shell, pipe })
+        Ok(Self { shell, pipe, anchor: None })
     }
 
     fn tell(&mut self, line: &str) -> io::Result<()> {
@@ -83,6 +111,9 @@ impl Minder {
 
 impl Drop for Minder {
     fn drop(&mut self) {
+        if self.anchor.is_some() {
+            self.close_group();
+        }
         self.pipe = None;
         let _ = self.shell.wait();
     }

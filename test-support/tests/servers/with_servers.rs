@@ -130,6 +130,7 @@ impl Run {
         let script = "touch $TMPDIR/ready; sleep 1000";
         let child = self
             .program(&["--only", servers, "--", "sh", "-c", script])
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -148,6 +149,7 @@ impl Run {
         assert_eq!(self.folders(), 0);
     }
 
+    /// A process may take a moment after a kill that is not this process's own.
     fn wait_until_nothing_is_left(&self) {
         until("no process is left", || processes(self.folder.path()).is_empty());
         until("no folder is left", || self.folders() == 0);

@@ -64,10 +64,11 @@ pub(crate) async fn publish_all(
             break;
         }
         number += 1;
-        if line.trim_ascii().is_empty() {
+        let text = line.trim_ascii();
+        if text.is_empty() {
             continue;
         }
-        match parse(&line) {
+        match parse(text) {
             Ok((id, topic, message)) => {
                 waiting.push(async move { (number, id, topic, publisher.publish(message).await) });
             }
