@@ -80,7 +80,10 @@ pub trait Connection: Send + Sync + 'static {
 /// A consumer of one queue.
 #[async_trait]
 pub trait Consumer: Send + 'static {
-    /// The next delivery. `None` when the consumer was stopped and nothing is left.
+    /// The next delivery. `None` when the consumer was stopped and nothing is left, or the
+    /// connection was closed.
+    ///
+    /// Dropping the future loses nothing: the delivery comes with the next call.
     ///
     /// # Errors
     /// When the consumer ended and cannot be brought back.
