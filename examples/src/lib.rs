@@ -4,3 +4,8 @@ mod chaos;
 pub mod telemetry;
 
 pub use chaos::Chaos;
+
+/// The examples of the project's front page, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;
