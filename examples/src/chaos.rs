@@ -14,7 +14,15 @@ use mmate_core::{PublishError, Settled, Transport, TransportError};
 ///
 /// It asks the real broker to do both, so what the service sees is real.
 #[derive(Debug, Clone)]
-pub struct Chaos<T>(pub T);
+pub struct Chaos<T>(T);
+
+impl<T> Chaos<T> {
+    /// Lets this transport misbehave.
+    #[must_use]
+    pub fn new(transport: T) -> Self {
+        Self(transport)
+    }
+}
 
 const DUPLICATED: f64 = 0.1;
 const ACK_DROPPED: f64 = 0.1;

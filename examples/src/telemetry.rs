@@ -33,7 +33,7 @@ pub fn start(default: &str) -> ProgressBar {
 struct BesideBar(ProgressBar);
 
 impl<'a> MakeWriter<'a> for BesideBar {
-    type Writer = BesideBar;
+    type Writer = Self;
     fn make_writer(&'a self) -> Self {
         Self(self.0.clone())
     }

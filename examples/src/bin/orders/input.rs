@@ -40,9 +40,9 @@ pub(crate) struct Ledger {
     /// How many publishes were confirmed.
     pub(crate) published: u64,
     /// Lines that are no events.
-    pub(crate) malformed: u64,
+    malformed: u64,
     /// Publishes that no broker confirmed.
-    pub(crate) unconfirmed: u64,
+    unconfirmed: u64,
     /// The ids that were confirmed, and whether the overlapping subscriptions take them.
     pub(crate) ids: HashMap<String, bool>,
 }
@@ -83,6 +83,7 @@ pub(crate) async fn publish_all(
     while let Some(published) = waiting.next().await {
         ledger.enter(published, bar);
     }
+    ledger.summarise(bar);
     Ok(ledger)
 }
 
@@ -95,6 +96,17 @@ impl Ledger {
     ) {
         self.malformed += 1;
         bar.suspend(|| eprintln!("orders: line {number} is skipped: {}", error_chain(error)));
+    }
+
+    fn summarise(&self, bar: &ProgressBar) {
+        bar.suspend(|| {
+            if self.malformed > 0 {
+                eprintln!("orders: lines skipped: {}", self.malformed);
+            }
+            if self.unconfirmed > 0 {
+                eprintln!("orders: events that no broker confirmed: {}", self.unconfirmed);
+            }
+        });
     }
 
     fn enter(

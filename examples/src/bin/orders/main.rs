@@ -56,7 +56,7 @@ async fn run(options: &Options, bar: &indicatif::ProgressBar) -> Result<bool, Fa
         None => Arc::new(InProcess::new()),
     };
     let transport = match options.chaos {
-        true => Arc::new(Chaos(transport)),
+        true => Arc::new(Chaos::new(transport)),
         false => transport,
     };
 
