@@ -29,6 +29,12 @@ impl ManualClock {
         Self(Arc::new(AtomicU64::new(wall_clock().as_millis())))
     }
 
+    /// A clock that stands at that time.
+    #[must_use]
+    pub fn at(time: Time) -> Self {
+        Self(Arc::new(AtomicU64::new(time.as_millis())))
+    }
+
     /// What it shows.
     #[must_use]
     pub fn now(&self) -> Time {

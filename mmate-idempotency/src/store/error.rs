@@ -49,7 +49,8 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unknown => "it is not known whether it was done",
             StoreErrorKind::Permanent => "the store cannot do it",
         };
-        write!(f, "failed to {}: {kind}", self.attempted)
+        let cause = mmate_core::error_chain(&*self.source);
+        write!(f, "failed to {}: {kind}: {cause}", self.attempted)
     }
 }
 

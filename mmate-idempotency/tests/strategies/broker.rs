@@ -16,6 +16,14 @@ impl Broker {
         Self::InProcess(InProcess::new())
     }
 
+    /// The broker inside the process, which does what it is told.
+    pub(crate) fn inner(&self) -> &InProcess {
+        match self {
+            Self::InProcess(broker) => broker,
+            Self::RabbitMq => panic!("only the broker inside the process does that"),
+        }
+    }
+
     pub(crate) fn rabbitmq() -> Self {
         Self::RabbitMq
     }

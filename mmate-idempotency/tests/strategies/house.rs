@@ -9,6 +9,7 @@ use mmate_core::{
     Attempt, Counts, HandlerError, Json, Meta, Outcome, Outgoing, Publisher, RetryPolicy, Running,
     Service, Subscription, SubscriptionBuilder,
 };
+use mmate_idempotency::store::ManualClock;
 use mmate_idempotency::{MemoryStore, SqliteStore, Store, Tracked, Transactional, Tx};
 use mmate_test_support::unique;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
@@ -30,7 +31,6 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Visit {
     pub(crate) id: String,
-    pub(crate) attempt: u32,
     pub(crate) phase: Phase,
 }
 
@@ -66,6 +66,7 @@ pub(crate) struct House {
     pub(crate) inside: Inside,
     listed: Arc<Mutex<Vec<Effect>>>,
     memory: MemoryStore,
+    clock: Option<ManualClock>,
     folder: TempDir,
 }
 
@@ -78,6 +79,7 @@ impl House {
             inside: Inside::default(),
             listed: Arc::default(),
             memory: MemoryStore::new(),
+            clock: None,
             folder: tempfile::tempdir().unwrap(),
         };
         if kind == Kind::TransactionalOnSqlite {
@@ -86,6 +88,18 @@ impl House {
             sqlx::query(sql).execute(&pool).await.unwrap();
         }
         house
+    }
+
+    /// From now on stores go by this clock, which stands at the present.
+    pub(crate) fn clock(&mut self) -> ManualClock {
+        self.go_by(ManualClock::new())
+    }
+
+    /// From now on stores go by this clock.
+    pub(crate) fn go_by(&mut self, clock: ManualClock) -> ManualClock {
+        self.memory = MemoryStore::new().clock(clock.clone());
+        self.clock = Some(clock.clone());
+        clock
     }
 
     fn file(&self) -> PathBuf {
@@ -106,7 +120,11 @@ impl House {
         match self.kind {
             Kind::TrackedInMemory => Arc::new(self.memory.clone()),
             Kind::TrackedInSqlite | Kind::TransactionalOnSqlite => {
-                Arc::new(SqliteStore::open(self.file()).await.unwrap())
+                let store = SqliteStore::open(self.file()).await.unwrap();
+                Arc::new(match &self.clock {
+                    Some(clock) => store.clock(clock.clone()),
+                    None => store,
+                })
             }
         }
     }
@@ -124,15 +142,40 @@ impl House {
         format!("{}.q", self.service)
     }
 
+    /// The strategy of a process, for `Tracked`.
+    pub(crate) async fn tracked(&self) -> Tracked {
+        Tracked::new(self.store().await)
+    }
+
+    /// The strategy of a process, for `Transactional`.
+    pub(crate) async fn transactional(&self) -> Transactional<Sqlite> {
+        let strategy = Transactional::new(self.pool(4).await);
+        match &self.clock {
+            Some(clock) => strategy.clock(clock.clone()),
+            None => strategy,
+        }
+    }
+
     /// The builder with the strategy of this house, and a handler with this script.
     pub(crate) async fn guard(&self, builder: SubscriptionBuilder, script: Script) -> Subscription {
+        self.guard_with(builder, script, |tracked| tracked, |transactional| transactional).await
+    }
+
+    /// The same with options.
+    pub(crate) async fn guard_with(
+        &self,
+        builder: SubscriptionBuilder,
+        script: Script,
+        tracked: impl FnOnce(Tracked) -> Tracked,
+        transactional: impl FnOnce(Transactional<Sqlite>) -> Transactional<Sqlite>,
+    ) -> Subscription {
         match self.kind {
             Kind::TrackedInMemory | Kind::TrackedInSqlite => {
-                let strategy = Tracked::new(self.store().await);
+                let strategy = tracked(self.tracked().await);
                 builder.idempotent(strategy).handler(self.listing(script))
             }
             Kind::TransactionalOnSqlite => {
-                let strategy = Transactional::new(self.pool(4).await);
+                let strategy = transactional(self.transactional().await);
                 builder.idempotent(strategy).handler(self.inserting(script))
             }
         }
@@ -153,7 +196,7 @@ impl House {
             let entered = inside.enter(&id);
             Box::pin(async move {
                 let _entered = entered;
-                let visit = |phase| Visit { id: id.clone(), attempt, phase };
+                let visit = |phase| Visit { id: id.clone(), phase };
                 let outcome = script(visit(Phase::BeforeEffect)).await?;
                 if outcome != Outcome::Done {
                     return Ok(outcome);
@@ -184,7 +227,7 @@ impl House {
             let entered = inside.enter(&id);
             Box::pin(async move {
                 let _entered = entered;
-                let visit = |phase| Visit { id: id.clone(), attempt, phase };
+                let visit = |phase| Visit { id: id.clone(), phase };
                 let outcome = script(visit(Phase::BeforeEffect)).await?;
                 if outcome != Outcome::Done {
                     return Ok(outcome);
@@ -301,6 +344,15 @@ macro_rules! wherever_tracked {
     };
 }
 
+/// Makes a test of each case for every strategy and store, on the broker that does what it is told.
+macro_rules! in_process {
+    ($($case:ident),* $(,)?) => {
+        $crate::house::cases!(tracked_in_memory_in_process, TrackedInMemory, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_in_process, TrackedInSqlite, in_process, $($case),*);
+        $crate::house::cases!(transactional_in_process, TransactionalOnSqlite, in_process, $($case),*);
+    };
+}
+
 /// Makes a test of each case.
 macro_rules! cases {
     ($module:ident, $kind:ident, $broker:ident, $($case:ident),*) => {
@@ -319,4 +371,4 @@ macro_rules! cases {
     };
 }
 
-pub(crate) use {cases, everywhere, wherever_tracked};
+pub(crate) use {cases, everywhere, in_process, wherever_tracked};

@@ -9,4 +9,14 @@ mod effects;
 mod faulty;
 mod house;
 
+mod acknowledgements;
+mod claims;
+mod conservation;
 mod copies;
+mod crashes;
+mod failures;
+mod keys;
+mod leases;
+mod outages;
+mod scopes;
+mod windows;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::{Mutex as FairMutex, OwnedMutexGuard};
 
 /// Lets the writers of this process into a database file one by one, in the order they came.
@@ -18,10 +18,9 @@ pub(crate) struct Gate(Arc<FairMutex<()>>);
 pub(crate) type Inside = OwnedMutexGuard<()>;
 
 impl Gate {
-    /// The gate of the pool's database, the same for all pools of that file.
-    pub(crate) fn of(pool: &SqlitePool) -> Self {
+    /// The gate of a database, the same for all who use that file.
+    pub(crate) fn of(options: &SqliteConnectOptions) -> Self {
         static GATES: OnceLock<Mutex<HashMap<PathBuf, Weak<FairMutex<()>>>>> = OnceLock::new();
-        let options = pool.connect_options();
         let path = options.get_filename();
         // A database in memory has no path, and is left with its name.
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());

@@ -2,6 +2,7 @@
 
 mod failure;
 mod gate;
+mod hand;
 mod rows;
 mod table;
 
@@ -12,13 +13,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-use self::failure::is_busy;
 pub(crate) use self::failure::{failed, is_constraint, is_no_transaction};
 use self::gate::Gate;
 pub(crate) use self::gate::Inside;
+use self::hand::{Hand, Source};
 pub(crate) use self::rows::Aim;
 pub use self::table::InvalidTableName;
 use self::table::{DEFAULT_TABLE, Table};
@@ -39,7 +40,7 @@ use crate::protocol::{Claim, Held, Retention};
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    pool: SqlitePool,
+    source: Source,
     gate: Gate,
     table: Table,
     retention: Retention,
@@ -70,32 +71,24 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        // There is one writer anyway; and a database in memory lives as long as its connection.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false);
-        let began = tokio::time::Instant::now();
-        loop {
-            match pool.clone().connect_with(options.clone()).await {
-                Ok(pool) => return Ok(Self::new(pool)),
-                // SQLite does not wait when two switch to the write-ahead log at once.
-                Err(error) if is_busy(&error) && began.elapsed() < BUSY_TIMEOUT => {
-                    tokio::time::sleep(Duration::from_millis(fastrand::u64(5..50))).await;
-                }
-                Err(error) => return Err(failed(OPENING)(error)),
-            }
-        }
+        let source = Source::open(options, BUSY_TIMEOUT).await.map_err(failed(OPENING))?;
+        Ok(Self::on(source))
     }
 
     /// Uses a pool of connections as it is. Writers of this process wait for each other at a gate,
     /// those of other processes as the pool's `busy_timeout` says.
+    ///
+    /// A call holds a connection for as long as it takes, and none while a handler runs. Still
+    /// there must be one to spare: without any, heartbeats fail as well.
     #[must_use]
     pub fn new(pool: SqlitePool) -> Self {
+        Self::on(Source::Pool(pool))
+    }
+
+    fn on(source: Source) -> Self {
         Self {
-            gate: Gate::of(&pool),
-            pool,
+            gate: source.gate(),
+            source,
             table: Table::new(DEFAULT_TABLE).expect("the default name is an identifier"),
             retention: Retention::default(),
             clock: None,
@@ -131,16 +124,14 @@ impl SqliteStore {
         self
     }
 
-    /// The pool of connections.
-    #[must_use]
-    pub fn pool(&self) -> &SqlitePool {
-        &self.pool
-    }
-
     /// What a clock for tests says; SQLite's own is asked where this is absent.
     fn now(&self) -> Option<i64> {
         let now = self.clock.as_ref()?.now().as_millis();
         Some(i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
+    async fn hand(&self, attempted: &'static str) -> Result<Hand, StoreError> {
+        self.source.hand(&self.gate).await.map_err(failed(attempted))
     }
 
     /// Waits until this process may write.
@@ -163,23 +154,19 @@ impl Store for SqliteStore {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         const MAKING: &str = "make the table of processed messages";
-        // Only what is missing is written, so that many instances start without waiting. Nobody
-        // waits at the gate with a connection in hand: those inside might need it.
-        let mut connection = self.pool.acquire().await.map_err(failed(MAKING))?;
-        if self.table.check(&mut connection).await? {
+        let mut hand = self.hand(MAKING).await?;
+        // Only what is missing is written, so that many instances start without waiting.
+        if self.table.check(&mut hand).await? {
             return Ok(());
         }
-        drop(connection);
-        let _inside = self.enter().await;
-        let mut connection = self.pool.acquire().await.map_err(failed(MAKING))?;
-        self.table.create(&mut connection).await.map_err(failed(MAKING))?;
-        self.table.check(&mut connection).await.map(drop)
+        self.table.create(&mut hand).await.map_err(failed(MAKING))?;
+        self.table.check(&mut hand).await.map(drop)
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        let _inside = self.enter().await;
-        let mut connection = self.pool.acquire().await.map_err(failed("claim a key"))?;
-        self.claim_on(&mut connection, request, Aim::Work).await
+        let mut hand = self.hand("claim a key").await?;
+        let claim = self.claim_on(&mut hand, request, Aim::Work).await;
+        hand.give_back(claim).await
     }
 
     async fn heartbeat(&self, permit: &Permit, lease: Duration) -> Result<Held, StoreError> {
@@ -246,9 +233,9 @@ impl SqliteStore {
     }
 
     async fn write(&self, attempted: &'static str, query: Query<'_>) -> Result<u64, StoreError> {
-        let _inside = self.enter().await;
-        let done = query.execute(&self.pool).await.map_err(failed(attempted))?;
-        Ok(done.rows_affected())
+        let mut hand = self.hand(attempted).await?;
+        let done = query.execute(&mut *hand).await.map_err(failed(attempted));
+        Ok(hand.give_back(done).await?.rows_affected())
     }
 }
 

@@ -15,8 +15,12 @@ use crate::protocol::Held;
 use crate::store::{Permit, Store, StoreError};
 
 /// Prolongs the leases of all claims that a strategy holds, from one task of its own, so that a
-/// handler which blocks its thread keeps its lease. A handler that is done within a third of its
-/// lease costs no heartbeat.
+/// handler which blocks its thread keeps its lease (unless that is the runtime's only one). A
+/// handler that is done within a third of its lease costs no heartbeat.
+///
+/// The task wakes up by itself, often enough to find a claim before its heartbeat is due. A handler
+/// that woke it would put it into a queue of its own thread, from where nobody takes it while the
+/// handler blocks.
 pub(super) struct Keeper {
     store: Arc<dyn Store>,
     registry: Mutex<Registry>,
@@ -30,6 +34,8 @@ struct Registry {
     claims: HashMap<u64, Entry>,
     task: Option<JoinHandle<()>>,
     wakes_at: Option<Instant>,
+    /// The shortest lease there may be.
+    shortest: Option<Duration>,
 }
 
 struct Entry {
@@ -87,6 +93,24 @@ impl Keeper {
         Arc::new(Self { store, registry: Mutex::default(), earlier: Arc::default() })
     }
 
+    /// Makes ready for claims with this lease.
+    pub(super) fn start(self: &Arc<Self>, lease: Duration) {
+        let mut registry = self.registry();
+        let shortest = registry.shortest.map_or(lease, |shortest| shortest.min(lease));
+        registry.shortest = Some(shortest);
+        self.run(&mut registry);
+        drop(registry);
+        self.earlier.notify_one();
+    }
+
+    /// Sees that the task runs. A runtime that ended took it with it.
+    fn run(self: &Arc<Self>, registry: &mut Registry) {
+        if registry.task.as_ref().is_none_or(JoinHandle::is_finished) {
+            registry.wakes_at = None;
+            registry.task = Some(tokio::spawn(keep(Arc::downgrade(self))));
+        }
+    }
+
     /// Keeps a claim alive that was asked for at `asked`. Returns its number here, and what tells
     /// that it is lost.
     pub(super) fn hold(
@@ -109,11 +133,7 @@ impl Keeper {
         let id = registry.next;
         registry.next += 1;
         registry.claims.insert(id, entry);
-        // A runtime that ended took the task with it.
-        if registry.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            registry.wakes_at = None;
-            registry.task = Some(tokio::spawn(keep(Arc::downgrade(self))));
-        }
+        self.run(&mut registry);
         let is_earlier = registry.wakes_at.is_some_and(|wakes_at| due < wakes_at);
         drop(registry);
         if is_earlier {
@@ -132,15 +152,16 @@ impl Keeper {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The heartbeats that are due, and when to look again. Leases that are over are lost.
+    /// The heartbeats that are due, and when to look again. Leases that are over are lost, and
+    /// looked at no more.
     fn look(&self, now: Instant) -> (Vec<Beat>, Instant) {
         let mut beats = Vec::new();
         let mut registry = self.registry();
-        let mut wake = now + IDLE;
-        for (id, entry) in &mut registry.claims {
+        let mut wake = now + registry.shortest.map_or(IDLE, |lease| lease / 6).min(IDLE);
+        registry.claims.retain(|id, entry| {
             if entry.ends <= now {
                 entry.lost.set();
-                continue;
+                return false;
             }
             if entry.due <= now && !entry.beating {
                 entry.beating = true;
@@ -153,7 +174,8 @@ impl Keeper {
                 });
             }
             wake = wake.min(if entry.beating { entry.ends } else { entry.due });
-        }
+            true
+        });
         registry.wakes_at = Some(wake);
         (beats, wake)
     }
@@ -169,7 +191,10 @@ impl Keeper {
                 entry.ends = beaten.asked + entry.lease;
                 entry.due = beaten.asked + entry.lease / 3;
             }
-            Ok(Held::Refused) => entry.lost.set(),
+            Ok(Held::Refused) => {
+                entry.lost.set();
+                registry.claims.remove(&beaten.id);
+            }
             Err(error) => {
                 let pause = (entry.lease / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                 entry.due = now + pause.mul_f64(1.0 - 0.5 * fastrand::f64());
@@ -179,7 +204,7 @@ impl Keeper {
     }
 }
 
-/// How long the task sleeps at most. It is cheap: once in a while it finds nothing to do.
+/// How long the task sleeps at most.
 const IDLE: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -161,6 +161,7 @@ impl Middleware for Tracked {
 
     async fn start(&self) -> Result<(), BoxError> {
         self.shared.store.migrate().await?;
+        self.shared.keeper.start(self.lease);
         self.shared.upkeep.start(&self.shared.store, self.purge_every, self.shared.meters());
         Ok(())
     }

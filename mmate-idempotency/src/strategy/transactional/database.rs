@@ -40,7 +40,7 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
 
     /// Begins a transaction in which a claim may be made.
     #[doc(hidden)]
-    async fn begin(store: &Self::Store) -> Result<PoolConnection<Self>, StoreError>;
+    async fn begin(pool: &Pool<Self>) -> Result<PoolConnection<Self>, StoreError>;
 
     /// Claims within the transaction, and is done with it when the transaction commits.
     #[doc(hidden)]

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 pub use self::database::TransactionalDatabase;
 use self::database::Uncommitted;
-use self::open::{Open, Slot};
+use self::open::{CommitError, Open, Slot};
 pub use self::tx::Tx;
 use super::identity::Identity;
 use super::outage::{self, Patience, Teller};
@@ -84,6 +84,7 @@ pub struct Transactional<DB: TransactionalDatabase> {
     identity: Identity,
     patience: Patience,
     purge_every: Duration,
+    pool: Pool<DB>,
     store: DB::Store,
     shared: Arc<Shared>,
 }
@@ -103,7 +104,8 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             identity: Identity::default(),
             patience: Patience::default(),
             purge_every: super::PURGE_EVERY,
-            store: DB::store(pool),
+            store: DB::store(pool.clone()),
+            pool,
             shared: Arc::default(),
         }
     }
@@ -203,7 +205,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         };
         let told = |error: &StoreError| self.note(error);
         let call = async || {
-            let mut open = Open::new(DB::begin(&self.store).await?);
+            let mut open = Open::new(DB::begin(&self.pool).await?);
             let claim = match &request {
                 Some(request) => Some(DB::record(&self.store, open.connection(), request).await?),
                 None => None,
@@ -249,13 +251,12 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         open: Open<DB>,
         context: &Context,
     ) -> Result<Option<Outcome>, HandlerError> {
-        if open.depth() != 1 {
-            self.rollback(open).await;
-            return Err(HandlerError::retryable(TxMisused::Savepoint));
-        }
         let error = match timeout(self.patience.answer, open.commit()).await {
             Ok(Ok(())) => return Ok(None),
-            Ok(Err(error)) => match DB::uncommitted(&error) {
+            Ok(Err(CommitError::Savepoint)) => {
+                return Err(HandlerError::retryable(TxMisused::Savepoint));
+            }
+            Ok(Err(CommitError::Failed(error))) => match DB::uncommitted(&error) {
                 Uncommitted::Refused => return Err(HandlerError::retryable(error)),
                 Uncommitted::Ended => return Err(HandlerError::retryable(TxMisused::Ended)),
                 Uncommitted::Unknown => error_chain(&error),
@@ -309,6 +310,7 @@ impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
             identity: self.identity.clone(),
             patience: self.patience,
             purge_every: self.purge_every,
+            pool: self.pool.clone(),
             store: self.store.clone(),
             shared: Arc::clone(&self.shared),
         }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::Database;
 use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Database};
 use sqlx_core::transaction::TransactionManager;
 
 use super::database::TransactionalDatabase;
@@ -40,23 +40,36 @@ impl<DB: TransactionalDatabase> Open<DB> {
         &self.connection
     }
 
-    /// How many transactions are open: more than this one if a savepoint of the handler is.
-    pub(super) fn depth(&self) -> usize {
+    /// Whether nothing is open but this transaction: no savepoint of the handler.
+    async fn is_plain(&mut self) -> bool {
+        if self.depth() != 1 {
+            // A savepoint that was dropped is on its way to being rolled back: an answer to
+            // anything says that it is. If there is none, the commit will find out.
+            let _ = self.connection.ping().await;
+        }
+        self.depth() == 1
+    }
+
+    fn depth(&self) -> usize {
         <DB as Database>::TransactionManager::get_transaction_depth(&self.connection)
     }
 
-    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+    pub(super) async fn commit(mut self) -> Result<(), CommitError> {
+        if !self.is_plain().await {
+            // One commit would end a savepoint only.
+            return Err(CommitError::Savepoint);
+        }
         let committed = <DB as Database>::TransactionManager::commit(&mut self.connection).await;
         match &committed {
             Ok(()) => self.is_open = false,
             // Whether there still is a transaction, nobody knows.
             Err(_) => self.connection.close_on_drop(),
         }
-        committed
+        committed.map_err(CommitError::Failed)
     }
 
     pub(super) async fn rollback(mut self) {
-        if self.depth() != 1 {
+        if !self.is_plain().await {
             // One rollback would end a savepoint only: that is left to being dropped.
             return;
         }
@@ -82,6 +95,14 @@ impl<DB: TransactionalDatabase> Drop for Open<DB> {
             <DB as Database>::TransactionManager::start_rollback(&mut self.connection);
         }
     }
+}
+
+/// Why a transaction was not committed, as far as is known.
+pub(super) enum CommitError {
+    /// A savepoint of the handler is open.
+    Savepoint,
+    /// The database says so.
+    Failed(sqlx::Error),
 }
 
 /// Where a message's transaction is while its handler runs.

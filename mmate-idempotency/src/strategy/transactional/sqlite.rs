@@ -37,9 +37,9 @@ impl TransactionalDatabase for Sqlite {
         store.enter().await
     }
 
-    async fn begin(store: &SqliteStore) -> Result<PoolConnection<Self>, StoreError> {
+    async fn begin(pool: &SqlitePool) -> Result<PoolConnection<Self>, StoreError> {
         const BEGINNING: &str = "begin a transaction";
-        let mut connection = store.pool().acquire().await.map_err(failed(BEGINNING))?;
+        let mut connection = pool.acquire().await.map_err(failed(BEGINNING))?;
         // The write lock at once: a transaction that begins by reading may find itself unable to
         // write later, however long it waits.
         let begin = Some("BEGIN IMMEDIATE".into_sql_str());

@@ -1,0 +1,146 @@
+//! What stands in the log.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mmate_core::{HandlerError, InProcess, Outgoing, Running, Service, Subscription};
+use mmate_idempotency::protocol::{Claim, Held};
+use mmate_idempotency::store::{ClaimRequest, Promises, StoreErrorKind};
+use mmate_idempotency::{MemoryStore, Permit, Store, StoreError, Tracked};
+use tokio::time::sleep;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// Runs a case whose log is kept, with time that passes when nothing else happens.
+fn logged<F: Future<Output = ()>>(case: impl FnOnce(Log) -> F) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(case(log));
+    });
+}
+
+async fn start(broker: &InProcess, store: impl Store) -> Running {
+    let subscription = Subscription::per_service("q", ["thing.#"])
+        .idempotent(Tracked::new(store))
+        .handler(async || Ok::<(), HandlerError>(()));
+    Service::new("s").subscribe(subscription).start(broker.clone()).await.unwrap()
+}
+
+async fn publish(running: &Running, id: &str) {
+    let message = Outgoing::event("thing.made.eu", "Thing", "payload").id_text(id);
+    let message = message.correlation_id("conversation-7".parse().unwrap());
+    running.publisher().publish(message).await.unwrap();
+}
+
+/// S48
+#[test]
+fn a_duplicate_is_logged_with_why_and_since_when() {
+    logged(async |log| {
+        let broker = InProcess::new();
+        let running = start(&broker, MemoryStore::new()).await;
+        for _ in 0..2 {
+            publish(&running, "order-4711").await;
+        }
+        broker.idle().await;
+        let lines = log.lines();
+        let line = lines.iter().find(|line| line.contains("a duplicate is acknowledged")).unwrap();
+        for part in ["DEBUG", "order-4711", "Thing", "conversation-7", "republished", "done_at"] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+        running.stop().await.unwrap();
+    });
+}
+
+/// A store that is down.
+struct Down;
+
+fn down<T>() -> Result<T, StoreError> {
+    Err(StoreError::new(StoreErrorKind::Unavailable, "reach the store", "connection refused"))
+}
+
+#[async_trait]
+impl Store for Down {
+    fn name(&self) -> &'static str {
+        "down"
+    }
+
+    fn promises(&self) -> Promises {
+        Promises { durable: true, shared: true, complete: true }
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn claim(&self, _: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        down()
+    }
+
+    async fn heartbeat(&self, _: &Permit, _: Duration) -> Result<Held, StoreError> {
+        down()
+    }
+
+    async fn complete(&self, _: &Permit, _: Option<Bytes>) -> Result<Held, StoreError> {
+        down()
+    }
+
+    async fn release(&self, _: &Permit) -> Result<Held, StoreError> {
+        down()
+    }
+
+    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
+        down()
+    }
+}
+
+/// S42
+#[test]
+fn a_store_that_is_down_is_logged_at_most_once_a_second() {
+    logged(async |log| {
+        let broker = InProcess::new();
+        let running = start(&broker, Down).await;
+        for n in 0..50 {
+            publish(&running, &format!("{n}")).await;
+        }
+        sleep(Duration::from_secs(50)).await;
+        let lines = log.lines();
+        let told: Vec<_> = lines.iter().filter(|line| line.contains("WARN")).collect();
+        assert!(told.len() <= 51, "{} lines in 50 seconds", told.len());
+        assert!(told.len() >= 10);
+        assert!(told.iter().all(|line| line.contains("connection refused")), "{told:?}");
+    });
+}

@@ -1,0 +1,277 @@
+//! What a handler does with its transaction, and what becomes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mmate_core::{HandlerError, Outcome};
+use mmate_idempotency::Tx;
+use sqlx::{Connection, Sqlite};
+use tokio::sync::Semaphore;
+
+use crate::bench::{Bench, done, effect};
+
+/// S24
+#[tokio::test]
+async fn effect_and_record_are_written_together() {
+    let bench = Bench::new().await;
+    let running = bench.start(async |mut tx: Tx<Sqlite>| effect(&mut tx).await).await;
+    bench.publish(&running, "a").await;
+    assert_eq!(done(&bench, &running).await.succeeded, 1);
+    assert_eq!((bench.effects().await, bench.records().await), (1, 1));
+    let row: (String, String, String, String, String) = sqlx::query_as(
+        "SELECT scope, message_id, service_name, status, processed_at FROM processed_messages",
+    )
+    .fetch_one(&bench.pool)
+    .await
+    .unwrap();
+    assert_eq!((row.0.as_str(), row.1.as_str(), row.2.as_str()), ("s/q", "a", "s"));
+    assert_eq!(row.3, "done");
+    let seconds: i64 = sqlx::query_scalar("SELECT abs(unixepoch(?) - unixepoch('now'))")
+        .bind(&row.4)
+        .fetch_one(&bench.pool)
+        .await
+        .unwrap();
+    assert!(seconds < 60, "{} is now", row.4);
+}
+
+/// S24
+#[tokio::test]
+async fn an_error_rolls_effect_and_record_back() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            effect(&mut tx).await?;
+            Err::<(), _>(HandlerError::permanent("after the effect"))
+        })
+        .await;
+    bench.publish(&running, "a").await;
+    assert_eq!(done(&bench, &running).await.dead_lettered, 1);
+    assert_eq!((bench.effects().await, bench.records().await), (0, 0));
+    bench.assert_no_connection_is_dirty().await;
+}
+
+/// S11, S24
+#[tokio::test]
+async fn a_panic_rolls_effect_and_record_back() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            effect(&mut tx).await?;
+            assert!(bench_is_closed(), "as the test wants it");
+            Ok::<(), HandlerError>(())
+        })
+        .await;
+    bench.publish(&running, "a").await;
+    let counts = done(&bench, &running).await;
+    assert_eq!((counts.retried, counts.dead_lettered), (2, 1));
+    assert_eq!((bench.effects().await, bench.records().await), (0, 0));
+    bench.assert_no_connection_is_dirty().await;
+}
+
+fn bench_is_closed() -> bool {
+    false
+}
+
+/// S11, S24
+#[tokio::test]
+async fn a_dropped_handler_rolls_effect_and_record_back() {
+    let bench = Bench::new().await;
+    let entered = Arc::new(Semaphore::new(0));
+    let running = {
+        let entered = Arc::clone(&entered);
+        bench
+            .start(move |mut tx: Tx<Sqlite>| {
+                let entered = Arc::clone(&entered);
+                async move {
+                    effect(&mut tx).await?;
+                    entered.add_permits(1);
+                    std::future::pending::<Result<(), HandlerError>>().await
+                }
+            })
+            .await
+    };
+    bench.publish(&running, "a").await;
+    entered.acquire().await.unwrap().forget();
+    running.stop().await.unwrap();
+    assert_eq!((bench.effects().await, bench.records().await), (0, 0));
+    bench.assert_no_connection_is_dirty().await;
+}
+
+/// S25: the transaction of a duplicate is in order, and its message is acknowledged.
+#[tokio::test]
+async fn a_duplicate_aborts_nothing() {
+    let bench = Bench::new().await;
+    let running = bench.start(async |mut tx: Tx<Sqlite>| effect(&mut tx).await).await;
+    for _ in 0..5 {
+        bench.publish(&running, "a").await;
+    }
+    let counts = done(&bench, &running).await;
+    assert_eq!((counts.succeeded, counts.duplicates.total(), counts.retried), (1, 4, 0));
+    bench.assert_no_connection_is_dirty().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_kept_beyond_the_handler_commits_nothing() {
+    let bench = Bench::new().await;
+    let go_on = Arc::new(Semaphore::new(0));
+    let running = {
+        let go_on = Arc::clone(&go_on);
+        bench
+            .start(move |mut tx: Tx<Sqlite>| {
+                let go_on = Arc::clone(&go_on);
+                async move {
+                    effect(&mut tx).await?;
+                    tokio::spawn(async move {
+                        go_on.acquire().await.unwrap().forget();
+                        drop(tx);
+                    });
+                    Ok::<(), HandlerError>(())
+                }
+            })
+            .await
+    };
+    bench.publish(&running, "a").await;
+    while running.stats().total().retried == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((bench.effects().await, running.stats().total().succeeded), (0, 0));
+    go_on.add_permits(3);
+    assert_eq!(done(&bench, &running).await.dead_lettered, 1);
+    assert_eq!((bench.effects().await, bench.records().await), (0, 0));
+    let letter = &bench.broker.dead_letters("s.q")[0];
+    let error = letter.headers.text("x-mmate-error").unwrap();
+    assert!(error.contains("its Tx was still in use"), "{error}");
+    bench.assert_no_connection_is_dirty().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_commits_by_itself_is_told_and_not_repeated() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            effect(&mut tx).await?;
+            sqlx::query("COMMIT").execute(&mut *tx).await.map(drop)
+        })
+        .await;
+    bench.publish(&running, "a").await;
+    let counts = done(&bench, &running).await;
+    // The record went with the effect, so the second attempt is a duplicate.
+    assert_eq!((counts.succeeded, counts.retried, counts.duplicates.total()), (0, 1, 1));
+    assert_eq!((bench.effects().await, bench.records().await), (1, 1));
+    bench.assert_no_connection_is_dirty().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_rolls_back_by_itself_is_not_acknowledged() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| sqlx::query("ROLLBACK").execute(&mut *tx).await.map(drop))
+        .await;
+    bench.publish(&running, "a").await;
+    let counts = done(&bench, &running).await;
+    assert_eq!((counts.succeeded, counts.dead_lettered), (0, 1));
+    let letter = &bench.broker.dead_letters("s.q")[0];
+    let error = letter.headers.text("x-mmate-error").unwrap();
+    assert!(error.contains("ended its transaction by itself"), "{error}");
+    bench.assert_no_connection_is_dirty().await;
+}
+
+#[tokio::test]
+async fn savepoints_work_within_the_transaction() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            let mut kept = tx.begin().await?;
+            sqlx::query("INSERT INTO effects VALUES ('kept')").execute(&mut *kept).await?;
+            kept.commit().await?;
+            let mut dropped = tx.begin().await?;
+            sqlx::query("INSERT INTO effects VALUES ('dropped')").execute(&mut *dropped).await?;
+            drop(dropped);
+            Ok::<(), HandlerError>(())
+        })
+        .await;
+    bench.publish(&running, "a").await;
+    assert_eq!(done(&bench, &running).await.succeeded, 1);
+    let effects: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM effects").fetch_all(&bench.pool).await.unwrap();
+    assert_eq!(effects, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_savepoint_left_open_commits_nothing() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            std::mem::forget(tx.begin().await?);
+            effect(&mut tx).await?;
+            Ok::<(), HandlerError>(())
+        })
+        .await;
+    bench.publish(&running, "a").await;
+    assert_eq!(done(&bench, &running).await.dead_lettered, 1);
+    assert_eq!((bench.effects().await, bench.records().await), (0, 0));
+    bench.assert_no_connection_is_dirty().await;
+}
+
+#[tokio::test]
+async fn a_constraint_that_fails_at_the_commit_is_a_failed_attempt() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            sqlx::query("INSERT INTO children VALUES (7)").execute(&mut *tx).await.map(drop)
+        })
+        .await;
+    bench.publish(&running, "a").await;
+    let counts = done(&bench, &running).await;
+    assert_eq!((counts.succeeded, counts.retried, counts.dead_lettered), (0, 2, 1));
+    assert_eq!(bench.records().await, 0);
+    bench.assert_no_connection_is_dirty().await;
+}
+
+#[tokio::test]
+async fn a_handler_may_take_its_transaction_only_once() {
+    let bench = Bench::new().await;
+    let running = bench
+        .start(async |_first: Tx<Sqlite>, _second: Tx<Sqlite>| Ok::<(), HandlerError>(()))
+        .await;
+    bench.publish(&running, "a").await;
+    assert_eq!(done(&bench, &running).await.dead_lettered, 1);
+    assert_eq!(bench.records().await, 0);
+}
+
+#[tokio::test]
+async fn a_handler_need_not_take_its_transaction() {
+    let bench = Bench::new().await;
+    let running = bench.start(async || Ok::<(), HandlerError>(())).await;
+    for _ in 0..2 {
+        bench.publish(&running, "a").await;
+    }
+    let counts = done(&bench, &running).await;
+    assert_eq!((counts.succeeded, counts.duplicates.total()), (1, 1));
+    assert_eq!(bench.records().await, 1);
+}
+
+/// A handler's outcomes beside Done roll back, with their effects.
+#[tokio::test]
+async fn a_deferral_rolls_back() {
+    let bench = Bench::new().await;
+    let first = Arc::new(AtomicBool::new(true));
+    let running = bench
+        .start(move |mut tx: Tx<Sqlite>| {
+            let first = first.swap(false, Ordering::SeqCst);
+            async move {
+                effect(&mut tx).await?;
+                Ok::<_, HandlerError>(if first {
+                    Outcome::Defer { after: Duration::from_millis(1) }
+                } else {
+                    Outcome::Done
+                })
+            }
+        })
+        .await;
+    bench.publish(&running, "a").await;
+    let counts = done(&bench, &running).await;
+    assert_eq!((counts.deferred, counts.succeeded), (1, 1));
+    assert_eq!(bench.effects().await, 1);
+}

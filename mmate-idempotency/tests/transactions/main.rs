@@ -1,0 +1,8 @@
+//! What `Transactional` on SQLite promises beyond what every strategy does.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+mod handlers;
+mod starting;
+mod writers;
