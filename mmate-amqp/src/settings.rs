@@ -30,7 +30,7 @@ impl Default for Settings {
                 longest: Duration::from_secs(3),
             },
             delivery_limit: 20,
-            topology_check: Duration::from_secs(5),
+            topology_check: Duration::from_secs(3),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Keeper {
 
     /// Declares everything once more: exchanges and bindings go without anybody being told.
     async fn check(&self, session: &Session, last_complaint: &mut String) {
-        let Err(error) = self.subscription.declare(session).await else {
+        let Err(error) = self.subscription.check(session).await else {
             last_complaint.clear();
             return;
         };

@@ -107,6 +107,11 @@ impl Subscription {
         topology::declare(session, &self.plan, self.settings.delivery_limit).await
     }
 
+    /// Makes again what somebody may have deleted.
+    pub(super) async fn check(&self, session: &Session) -> Result<(), TransportError> {
+        topology::check(session, &self.plan, self.settings.delivery_limit).await
+    }
+
     /// Consumes on a channel of its own.
     pub(super) async fn consume(
         &self,

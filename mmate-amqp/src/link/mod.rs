@@ -73,6 +73,9 @@ impl Link {
     /// # Errors
     /// [`Failure::Closed`] once the link was closed.
     pub(crate) async fn session(&self) -> Result<Arc<Session>, Failure> {
+        if let State::Up(session) = &*self.state.borrow() {
+            return Ok(Arc::clone(session));
+        }
         let mut state = self.state.clone();
         let is_settled = |state: &State| !matches!(state, State::Down);
         let Ok(state) = state.wait_for(is_settled).await else { return Err(Failure::Closed) };

@@ -98,6 +98,9 @@ impl Session {
 
     /// Ready when the broker takes what is sent, or when the session has ended.
     pub(crate) async fn unblocked(&self) {
+        if !*self.blocked.borrow() {
+            return;
+        }
         let mut blocked = self.blocked.subscribe();
         tokio::select! {
             _ = blocked.wait_for(|blocked| !blocked) => {}

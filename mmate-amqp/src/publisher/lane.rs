@@ -6,13 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::confirms::{Confirmed, Confirms, Decided};
+use super::flights::Flights;
 use super::parcel::Parcel;
 use crate::failure::Failure;
 use crate::link::Session;
@@ -32,11 +32,9 @@ pub(super) enum Outcome {
 
 /// A channel in confirm mode that many publish on. Cheap to clone.
 ///
-/// One task drives it, for two reasons that lie in lapin 4.12. `Channel::basic_publish` takes its
-/// delivery tag and queues its frames in two steps, so two threads in it at once can swap their
-/// confirms. And a returned message is handed to whichever publish is confirmed next, not to its
-/// own; but always to one that is confirmed no later than its own, so a single reader that looks at
-/// confirms in their order can find out whose it is.
+/// One task drives it: `Channel::basic_publish` of lapin 4.12 takes its delivery tag and queues its
+/// frames in two steps, so two threads in it at once can swap their confirms. And only one who sees
+/// all confirms can tell [whose the returned messages are](super::confirms).
 #[derive(Clone)]
 pub(super) struct Lane {
     generation: u64,
@@ -90,7 +88,8 @@ pub(super) async fn send_alone(session: &Session, parcel: &Parcel) -> Outcome {
         Ok(confirmation)
     };
     match sent.await {
-        Ok(confirmation) => outcome_of(&confirmation, parcel),
+        Ok(Confirmation::Ack(Some(_))) => Outcome::Unroutable,
+        Ok(confirmation) => outcome_of(&confirmation),
         Err(failure) => outcome_of_failure(&failure),
     }
 }
@@ -115,11 +114,10 @@ fn write<'a>(
     channel.basic_publish(exchange, routing_key, options, body, properties)
 }
 
-fn outcome_of(confirmation: &Confirmation, parcel: &Parcel) -> Outcome {
+/// What a confirmation says if nothing was returned.
+fn outcome_of(confirmation: &Confirmation) -> Outcome {
     match confirmation {
-        Confirmation::Ack(None) => Outcome::Stored,
-        Confirmation::Ack(Some(_)) if parcel.mandatory() => Outcome::Unroutable,
-        Confirmation::Ack(Some(_)) => Outcome::Stored,
+        Confirmation::Ack(_) => Outcome::Stored,
         Confirmation::Nack(_) => Outcome::Refused(
             "the broker could not store it (a queue that is full, or failed)".to_owned(),
         ),
@@ -134,10 +132,13 @@ fn outcome_of_failure(failure: &Failure) -> Outcome {
     }
 }
 
+/// How many parcels are taken up before the confirms are looked at.
+const AT_ONCE: usize = 64;
+
 /// How long a broken channel's flights are waited for, before their owners are told of a cut.
 const REST: Duration = Duration::from_secs(1);
 
-/// A parcel that landed: its number, and how lapin says that it ended.
+/// A flight that ended.
 struct Landed {
     number: u64,
     outcome: oneshot::Sender<Outcome>,
@@ -150,32 +151,30 @@ async fn run(
     mut jobs: mpsc::UnboundedReceiver<Job>,
     session_ended: CancellationToken,
 ) {
-    let mut flights = FuturesUnordered::new();
-    let mut in_flight = InFlight::default();
+    let mut flights = Flights::new();
+    let mut desk = Desk::new();
+    let mut taken = Vec::with_capacity(AT_ONCE);
     loop {
         let landed = tokio::select! {
             biased;
             // lapin may never say how a flight ended; dropping it tells its owner of a cut.
             () = session_ended.cancelled() => return,
-            Some(landed) = flights.next(), if !flights.is_empty() => landed,
-            job = jobs.recv() => match job {
-                Some(job) => {
-                    let number = in_flight.add(&job.parcel);
-                    flights.push(fly(&channel, job, number));
-                    continue;
+            landed = flights.landed(), if !flights.is_empty() => landed,
+            count = jobs.recv_many(&mut taken, AT_ONCE) => {
+                if count == 0 {
+                    return;
                 }
-                None => return,
-            },
+                for job in taken.drain(..) {
+                    let number = desk.confirms.add(Arc::clone(&job.parcel));
+                    flights.push(fly(&channel, job, number));
+                }
+                continue;
+            }
         };
-        if let Err(broke) = in_flight.land(landed) {
-            // Before anybody is told: who is told asks whether the lane is broken.
-            jobs.close();
-            broke.tell();
+        if desk.take(landed, &mut jobs) {
             let rest = async {
-                while let Some(landed) = flights.next().await {
-                    if let Err(broke) = in_flight.land(landed) {
-                        broke.tell();
-                    }
+                while !flights.is_empty() {
+                    desk.take(flights.landed().await, &mut jobs);
                 }
             };
             let _ = tokio::time::timeout(REST, rest).await;
@@ -202,74 +201,49 @@ async fn fly(channel: &Channel, job: Job, number: u64) -> Landed {
     Landed { number, outcome, result }
 }
 
-/// The parcels whose confirms are due.
-#[derive(Default)]
-struct InFlight {
-    last: u64,
-    parcels: HashMap<u64, Entry>,
+/// Where people learn what became of their parcels.
+struct Desk {
+    confirms: Confirms<Arc<Parcel>>,
+    /// Confirmed, and to be told as soon as it is known what was returned.
+    waiting: HashMap<u64, (oneshot::Sender<Outcome>, Outcome)>,
 }
 
-struct Entry {
-    parcel: Arc<Parcel>,
-    returned: bool,
-}
-
-/// The channel failed under a parcel.
-struct Broke {
-    error: lapin::Error,
-    outcome: oneshot::Sender<Outcome>,
-}
-
-impl Broke {
-    fn tell(self) {
-        let _ = self.outcome.send(outcome_of_failure(&Failure::Broker(self.error)));
-    }
-}
-
-impl InFlight {
-    fn add(&mut self, parcel: &Arc<Parcel>) -> u64 {
-        self.last += 1;
-        self.parcels.insert(self.last, Entry { parcel: Arc::clone(parcel), returned: false });
-        self.last
+impl Desk {
+    fn new() -> Self {
+        Self { confirms: Confirms::new(), waiting: HashMap::new() }
     }
 
-    /// Tells what became of a parcel. Its owner may not be there any more.
-    fn land(&mut self, landed: Landed) -> Result<(), Broke> {
-        let Landed { number, outcome, result } = landed;
-        let mut confirmation = match result {
-            Ok(confirmation) => confirmation,
-            Err(error) => return Err(Broke { error, outcome }),
-        };
-        // Every landed parcel was added.
-        let Some(Entry { parcel, mut returned }) = self.parcels.remove(&number) else {
-            return Ok(());
-        };
-        if let Confirmation::Ack(message) | Confirmation::Nack(message) = &mut confirmation
-            && let Some(message) = message.take()
-        {
-            if parcel.mandatory() && parcel.is(&message) {
-                returned = true;
-            } else {
-                self.hand_to_owner(&message);
+    /// Takes flights in that ended, tells whom it can, and returns whether the channel is broken.
+    fn take(&mut self, landed: Vec<Landed>, jobs: &mut mpsc::UnboundedReceiver<Job>) -> bool {
+        let mut confirmed = Vec::new();
+        let mut broken = Vec::new();
+        for Landed { number, outcome, result } in landed {
+            match result {
+                Ok(confirmation) => {
+                    let fate = outcome_of(&confirmation);
+                    self.waiting.insert(number, (outcome, fate));
+                    confirmed.push(Confirmed { number, message: confirmation.take_message() });
+                }
+                Err(error) => broken.push((outcome, error)),
             }
         }
-        let told = match (outcome_of(&confirmation, &parcel), returned) {
-            (Outcome::Stored, true) => Outcome::Unroutable,
-            (told, _) => told,
-        };
-        let _ = outcome.send(told);
-        Ok(())
-    }
-
-    fn hand_to_owner(&mut self, message: &lapin::message::BasicReturnMessage) {
-        let mut waiting = self.parcels.values_mut().filter(|entry| !entry.returned);
-        match waiting.find(|entry| entry.parcel.mandatory() && entry.parcel.is(message)) {
-            Some(owner) => owner.returned = true,
-            None => tracing::error!(
-                exchange = message.exchange.as_str(),
-                routing_key = message.routing_key.as_str(),
-                "the broker returned a message that nobody waits for"
-            ),
+        for Decided { number, returned } in
+            self.confirms.take(confirmed, |parcel, message| parcel.is(message))
+        {
+            // Each that is decided was confirmed.
+            if let Some((outcome, fate)) = self.waiting.remove(&number) {
+                // Its owner may not be there any more.
+                let _ = outcome.send(if returned { Outcome::Unroutable } else { fate });
+            }
         }
+        if broken.is_empty() {
+            return false;
+        }
+        // Before anybody is told: who is told asks whether the lane is broken.
+        jobs.close();
+        for (outcome, error) in broken {
+            let _ = outcome.send(outcome_of_failure(&Failure::Broker(error)));
+        }
+        true
     }
 }

@@ -4,12 +4,14 @@
 //! When the lane breaks, what was in flight on it is sent again, with the same bytes and the same
 //! id, until its time is up: a cut never tells whether the broker has stored a message.
 
+mod confirms;
 mod exchanges;
+mod flights;
 mod lane;
 mod parcel;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mmate_core::transport::PublishError;
@@ -28,8 +30,10 @@ use crate::telemetry;
 pub(crate) struct Publisher {
     link: Link,
     window: Arc<Semaphore>,
-    /// The lane of the moment. Held while another is opened, so that only one is.
-    lane: tokio::sync::Mutex<Option<Lane>>,
+    /// The lane of the moment.
+    lane: Mutex<Option<Lane>>,
+    /// Held while another is opened, so that only one is.
+    opening: tokio::sync::Mutex<()>,
     exchanges: Exchanges,
     /// How many may publish on channels of their own at a time.
     alone: Semaphore,
@@ -40,7 +44,8 @@ impl Publisher {
         Self {
             link,
             window: Arc::new(Semaphore::new(settings.publish_window as usize)),
-            lane: tokio::sync::Mutex::default(),
+            lane: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
             exchanges: Exchanges::default(),
             alone: Semaphore::new(ALONE),
         }
@@ -56,7 +61,7 @@ impl Publisher {
         let published =
             tokio::time::timeout(limit, self.try_until_told(&parcel, &mut progress)).await;
         let result = published.unwrap_or_else(|_| {
-            let reason = format!("{} within {limit:?}", progress.state);
+            let reason = format!("{progress}, within {limit:?}");
             Err(PublishError::Ambiguous { destination: parcel.destination(), reason })
         });
         match &result {
@@ -77,15 +82,15 @@ impl Publisher {
         parcel: &Arc<Parcel>,
         progress: &mut Progress,
     ) -> Result<(), PublishError> {
-        progress.state("there was no place among the unconfirmed ones");
+        progress.lacks = "there was no place among the unconfirmed ones";
         let mut permit = Some(self.permit().await?);
         let mut failures = 0;
         loop {
-            progress.state("the connection did not come back");
+            progress.lacks = "the connection did not come back";
             let session = self.link.session().await.map_err(|_| PublishError::Closed)?;
-            progress.state("the broker blocked the connection");
+            progress.lacks = "the broker blocked the connection";
             session.unblocked().await;
-            progress.state("the broker did not confirm it");
+            progress.lacks = "the broker did not confirm it";
             let place = match permit.take() {
                 Some(permit) => permit,
                 None => self.permit().await?,
@@ -104,7 +109,7 @@ impl Publisher {
             };
             tracing::debug!(destination = parcel.destination(), reason, "publishing once more");
             telemetry::publish_repeated();
-            progress.cut(&reason);
+            progress.last_cut = Some(reason);
             failures += 1;
             if !session.is_lost() {
                 tokio::time::sleep(AFTER_A_CUT.delay(failures)).await;
@@ -154,16 +159,23 @@ impl Publisher {
     }
 
     async fn lane(&self, session: &Session) -> Result<Lane, Failure> {
-        let mut current = self.lane.lock().await;
-        if let Some(lane) = &*current
-            && lane.generation() == session.generation()
-            && !lane.is_broken()
-        {
-            return Ok(lane.clone());
+        if let Some(lane) = self.open_lane(session) {
+            return Ok(lane);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(lane) = self.open_lane(session) {
+            return Ok(lane);
         }
         let lane = Lane::open(session).await?;
-        *current = Some(lane.clone());
+        *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = Some(lane.clone());
         Ok(lane)
+    }
+
+    fn open_lane(&self, session: &Session) -> Option<Lane> {
+        // Nothing panics while it is held.
+        let lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = |lane: &&Lane| lane.generation() == session.generation() && !lane.is_broken();
+        lane.as_ref().filter(open).cloned()
     }
 }
 
@@ -178,20 +190,18 @@ impl fmt::Debug for Publisher {
 /// How far a publish got, for the error if its time is up.
 #[derive(Default)]
 struct Progress {
-    state: String,
+    /// What it waits for in vain.
+    lacks: &'static str,
     last_cut: Option<String>,
 }
 
-impl Progress {
-    fn state(&mut self, waiting_for: &str) {
-        self.state = match &self.last_cut {
-            Some(reason) => format!("{waiting_for} after a cut ({reason})"),
-            None => waiting_for.to_owned(),
-        };
-    }
-
-    fn cut(&mut self, reason: &str) {
-        self.last_cut = Some(reason.to_owned());
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.lacks)?;
+        match &self.last_cut {
+            Some(reason) => write!(f, " after a cut ({reason})"),
+            None => Ok(()),
+        }
     }
 }
 

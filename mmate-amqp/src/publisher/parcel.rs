@@ -67,6 +67,7 @@ impl Parcel {
         self.exchange.as_str()
     }
 
+    /// Whether it is an error if no queue takes it.
     pub(super) fn mandatory(&self) -> bool {
         self.mandatory
     }
@@ -85,10 +86,13 @@ impl Parcel {
 
     /// Whether the broker returned this one, or one that cannot be told from it.
     pub(super) fn is(&self, returned: &BasicReturnMessage) -> bool {
-        self.exchange == returned.exchange
+        self.mandatory
+            && self.exchange == returned.exchange
             && self.routing_key == returned.routing_key
             && self.properties.message_id() == returned.properties.message_id()
             && self.body == returned.data
-            && self.properties == returned.properties
+            // Compared as text, since a float that is no number is not equal to itself.
+            && (self.properties == returned.properties
+                || format!("{:?}", self.properties) == format!("{:?}", returned.properties))
     }
 }

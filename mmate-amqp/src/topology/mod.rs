@@ -41,14 +41,27 @@ pub(crate) async fn declare(
     delivery_limit: u32,
 ) -> Result<(), TransportError> {
     check_names(plan)?;
-    let mut exchanges = BTreeSet::from(EXCHANGES);
+    take(session, steps(plan, delivery_limit, &EXCHANGES)).await
+}
+
+/// Makes again what somebody may have deleted of it.
+pub(crate) async fn check(
+    session: &Session,
+    plan: &QueuePlan,
+    delivery_limit: u32,
+) -> Result<(), TransportError> {
+    take(session, steps(plan, delivery_limit, &[wire::DEAD_LETTERS])).await
+}
+
+fn steps<'a>(plan: &'a QueuePlan, delivery_limit: u32, exchanges: &[&'a str]) -> Vec<Step<'a>> {
+    let mut exchanges: BTreeSet<_> = exchanges.iter().copied().collect();
     exchanges.extend(plan.bindings.iter().map(|binding| binding.exchange.as_str()));
     // The queue first: if it is not as it should be, nothing is made.
     let mut steps = vec![Step::Queue { plan, delivery_limit }];
     steps.extend(exchanges.into_iter().map(Step::Exchange));
     steps.extend([Step::DeadLetterQueue(plan), Step::DeadLetterBinding(plan)]);
     steps.extend(plan.bindings.iter().map(|binding| Step::Binding { plan, binding }));
-    take(session, steps).await
+    steps
 }
 
 /// Makes a queue's dead-letter queue.

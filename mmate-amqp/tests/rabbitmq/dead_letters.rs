@@ -178,7 +178,7 @@ async fn a_message_whose_headers_leave_no_room_for_more_is_dead_lettered_as_it_i
     let plan = plan("heavy");
     connection.declare(&plan).await.unwrap();
     let mut consumer = connection.consume(&plan, 1).await.unwrap();
-    let heavy = table([("heavy", long(&"x".repeat(128 * 1024)))]);
+    let heavy = table([("heavy", long(&"x".repeat(125 * 1024)))]);
     let properties = lapin::BasicProperties::default().with_headers(heavy);
     stranger.publish(&plan.name, properties, b"heavy").await;
     settle(next(&mut consumer).await, bury()).await;

@@ -70,6 +70,12 @@ impl Proxy {
         self.network.holds_from_broker.send_replace(holds);
     }
 
+    /// As above, for both directions.
+    pub(crate) fn hold_all(&self, holds: bool) {
+        self.hold_to_broker(holds);
+        self.hold_from_broker(holds);
+    }
+
     /// How many connections were made so far.
     pub(crate) fn accepted(&self) -> usize {
         self.network.accepted.load(Ordering::SeqCst)

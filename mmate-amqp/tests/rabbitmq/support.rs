@@ -94,10 +94,11 @@ impl Stranger {
     }
 }
 
-/// The headers of a received message, by name.
+/// The headers of a received message, by name, without the one that the broker adds.
 pub(crate) fn headers(properties: &BasicProperties) -> BTreeMap<String, AMQPValue> {
     let table = properties.headers().clone().unwrap_or_default();
-    table.into_iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
+    let ours = table.into_iter().filter(|(name, _)| name.as_str() != "x-delivery-count");
+    ours.map(|(name, value)| (name.to_string(), value.clone())).collect()
 }
 
 pub(crate) fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
