@@ -186,6 +186,31 @@ fn a_broker_that_is_killed_and_restarted_in_the_middle_loses_and_doubles_nothing
     );
 }
 
+/// S1, S12: processes of their own, which share a broker and a database file. Each publishes the
+/// same events, so every message is there four times over, and one process is killed at work.
+#[test]
+fn four_processes_of_which_one_is_killed_have_one_effect_for_each_message() {
+    let broker = RabbitMq::start().unwrap();
+    let shop = Shop::new();
+    let events = shop.some_events(600);
+    let (events, url) = (events.to_str().unwrap(), broker.url());
+    let start = || {
+        Running(
+            shop.command(&["--json", "--broker", &url, "--input", events, "--chaos"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
+    };
+    let victim = start();
+    wait_for("some effects", || effects(&shop.path("orders.db")) > 20);
+    let others = [start(), start(), start()];
+    drop(victim);
+    let of_each = others.map(|running| assert_clean(&running.output()));
+    assert!(of_each.iter().all(|result| result["effects"] == of_each[0]["effects"]), "{of_each:?}");
+}
+
 #[test]
 fn a_malformed_line_is_told_with_its_number_and_the_rest_goes_on() {
     let shop = Shop::new();
