@@ -58,29 +58,29 @@ impl Requirement {
 }
 
 macro_rules! handler_of {
-    ($($arg:ident),*) => {
-        impl<F, Fut, T, E, $($arg,)*> Handler<($($arg,)*)> for F
+    ($($Arg:ident $arg:ident),*) => {
+        impl<F, Fut, T, E, $($Arg,)*> Handler<($($Arg,)*)> for F
         where
-            F: Fn($($arg,)*) -> Fut + Send + Sync + 'static,
+            F: Fn($($Arg,)*) -> Fut + Send + Sync + 'static,
             Fut: Future<Output = Result<T, E>> + Send,
             T: IntoOutcome,
             E: Into<HandlerError>,
-            $($arg: FromContext,)*
+            $($Arg: FromContext,)*
         {
-            #[expect(clippy::allow_attributes, reason = "only the macro's first case has no arguments")]
-            #[allow(non_snake_case, unused_variables)]
             fn call<'a>(
                 &'a self,
                 context: &'a Context,
             ) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
+                // A handler without arguments has no use for it.
+                let _ = context;
                 Box::pin(async move {
-                    $(let $arg = $arg::from_context(context).await?;)*
+                    $(let $arg = $Arg::from_context(context).await?;)*
                     self($($arg,)*).await.map(IntoOutcome::into_outcome).map_err(Into::into)
                 })
             }
 
             fn requirements() -> Vec<Requirement> {
-                let all: Vec<Option<Requirement>> = vec![$($arg::requirement(),)*];
+                let all: Vec<Option<Requirement>> = vec![$($Arg::requirement(),)*];
                 all.into_iter().flatten().collect()
             }
         }
@@ -88,14 +88,14 @@ macro_rules! handler_of {
 }
 
 handler_of!();
-handler_of!(A1);
-handler_of!(A1, A2);
-handler_of!(A1, A2, A3);
-handler_of!(A1, A2, A3, A4);
-handler_of!(A1, A2, A3, A4, A5);
-handler_of!(A1, A2, A3, A4, A5, A6);
-handler_of!(A1, A2, A3, A4, A5, A6, A7);
-handler_of!(A1, A2, A3, A4, A5, A6, A7, A8);
+handler_of!(A1 a1);
+handler_of!(A1 a1, A2 a2);
+handler_of!(A1 a1, A2 a2, A3 a3);
+handler_of!(A1 a1, A2 a2, A3 a3, A4 a4);
+handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5);
+handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6);
+handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6, A7 a7);
+handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6, A7 a7, A8 a8);
 
 /// A handler whose arguments are forgotten.
 #[derive(Clone)]
