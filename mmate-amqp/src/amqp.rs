@@ -59,9 +59,8 @@ impl Amqp {
         self
     }
 
-    /// How long the broker may take to answer, such as to a declaration, and how long an
-    /// acknowledgement may take to be written; 10 s by default. A connection on which it takes
-    /// longer is given up and made anew.
+    /// How long the broker may take to answer, such as to a declaration; 10 s by default. A
+    /// connection on which it takes longer is given up and made anew.
     pub fn answer_timeout(mut self, limit: Duration) -> Self {
         self.settings.answer_timeout = limit;
         self

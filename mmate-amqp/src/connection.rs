@@ -39,11 +39,17 @@ impl AmqpConnection {
         let opening = self
             .consume_link
             .get_or_try_init(|| async { Link::open(self.consuming.clone()).await.map(Arc::new) });
-        tokio::select! {
+        let link = tokio::select! {
             biased;
-            () = self.closing.cancelled() => Err(closed()),
-            link = opening => link,
+            () = self.closing.cancelled() => return Err(closed()),
+            link = opening => link?,
+        };
+        if self.closing.is_cancelled() {
+            // Opened while it was being closed, which did not see it.
+            link.close().await;
+            return Err(closed());
         }
+        Ok(link)
     }
 }
 

@@ -59,13 +59,20 @@ impl Failure {
     pub(crate) fn kind_of_connect(&self) -> TransportErrorKind {
         if let Self::Broker(error) = self
             && let ErrorKind::ProtocolError(error) = error.kind()
-            && matches!(
-                error.kind(),
-                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
-                    | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
-            )
         {
-            return TransportErrorKind::AccessRefused;
+            let text = error.get_message().as_str();
+            // A limit of connections, or a virtual host that is just restarting, comes with the
+            // code for one that does not exist (RabbitMQ, rabbit_reader).
+            let passes = text.ends_with("is reached") || text.ends_with("is down");
+            match error.kind() {
+                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+                | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
+                    if !passes =>
+                {
+                    return TransportErrorKind::AccessRefused;
+                }
+                _ => {}
+            }
         }
         match self.kind() {
             TransportErrorKind::Closed => TransportErrorKind::Closed,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicNackOptions};
-use mmate_core::transport::{Consumer, Delivery, TransportError};
+use mmate_core::transport::{Consumer, Delivery, TransportError, TransportErrorKind};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -54,10 +54,10 @@ impl AmqpConsumer {
             stop_keeper,
             _stop_on_drop: stop_on_drop,
         };
-        match consumer.incarnations.recv().await {
-            Some(first) => consumer.live = Some(first?),
-            None => consumer.ended = true,
-        }
+        // Without a first one the connection was closed meanwhile.
+        let first = consumer.incarnations.recv().await;
+        let closed = || TransportError::new(TransportErrorKind::Closed, "use the connection");
+        consumer.live = Some(first.ok_or_else(closed)??);
         Ok(consumer)
     }
 

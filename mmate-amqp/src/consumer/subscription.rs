@@ -57,7 +57,8 @@ impl Subscription {
     ) -> Self {
         Self {
             plan: plan.clone(),
-            prefetch,
+            // AMQP takes 0 for no bound at all.
+            prefetch: prefetch.max(1),
             tag: tag(service),
             link: Arc::clone(link),
             publisher: Arc::clone(publisher),

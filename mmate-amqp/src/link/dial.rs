@@ -24,8 +24,7 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Makes one attempt. It takes the connect timeout and the answer timeout at most, for each
-    /// address that the host's name has.
+    /// Makes one attempt. It takes the connect timeout and the answer timeout together at most.
     pub(super) async fn dial(&self, generation: u64) -> Result<Session, Failure> {
         let plug = Plug::default();
         // Given up or failed, an attempt must not leave a thread of lapin's behind.

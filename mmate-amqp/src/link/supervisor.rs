@@ -66,6 +66,7 @@ pub(super) async fn supervise(
 ) {
     let role = dialer.role.as_str();
     let mut session = first;
+    let mut short_lives = 0;
     loop {
         telemetry::connected(role, true);
         let up_since = Instant::now();
@@ -90,8 +91,14 @@ pub(super) async fn supervise(
         );
         let next = session.generation() + 1;
         drop(session);
+        // Whatever ends each connection as soon as it is made must not keep us busy making others.
+        short_lives = if up_since.elapsed() < SHORT_LIFE { short_lives + 1 } else { 0 };
+        let pause = match short_lives {
+            0 => Duration::ZERO,
+            failures => dialer.settings.reconnect.delay(failures),
+        };
         session = tokio::select! {
-            session = reconnect(&dialer, next) => Arc::new(session),
+            session = reconnect(&dialer, next, pause) => Arc::new(session),
             () = stop.cancelled() => break,
         };
         telemetry::reconnected(role);
@@ -102,8 +109,9 @@ pub(super) async fn supervise(
 }
 
 /// Tries until it is connected: whatever the broker says now, it knew us before.
-async fn reconnect(dialer: &Dialer, generation: u64) -> Session {
+async fn reconnect(dialer: &Dialer, generation: u64, pause: Duration) -> Session {
     let begin = Instant::now();
+    tokio::time::sleep(pause).await;
     let mut failures = 0;
     loop {
         let failure = match dialer.dial(generation).await {
@@ -179,3 +187,6 @@ async fn watch_over(session: &Session) -> String {
 }
 
 const LOOK: Duration = Duration::from_millis(500);
+
+/// A connection that lives shorter than this was of no use.
+const SHORT_LIFE: Duration = Duration::from_millis(250);

@@ -5,14 +5,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mmate_core::transport::TransportErrorKind;
 
+use super::lane::Outcome;
 use crate::link::Session;
 use crate::topology;
 
 /// The exchanges that are known to be there, in one session. Publishing to a missing one makes the
 /// broker close the channel, with everything that is in flight on it; so it is looked for first.
+/// Those that it has closed a channel over are not trusted until a message went through.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     known: Mutex<(u64, HashSet<String>)>,
+    distrusted: Mutex<HashSet<String>>,
     /// One asks at a time; the others find its answer.
     asking: tokio::sync::Mutex<()>,
 }
@@ -50,6 +53,26 @@ impl Exchanges {
         Ok(())
     }
 
+    /// Whether a message for it may go where others are in flight.
+    pub(super) fn is_trusted(&self, name: &str) -> bool {
+        !self.distrusted().contains(name)
+    }
+
+    /// The broker closed a channel over a message for it, and over no other.
+    pub(super) fn distrust(&self, name: &str) {
+        self.distrusted().insert(name.to_owned());
+    }
+
+    /// A message for it did no harm.
+    pub(super) fn trust(&self, name: &str) {
+        self.distrusted().remove(name);
+    }
+
+    fn distrusted(&self) -> MutexGuard<'_, HashSet<String>> {
+        // Nothing panics while it is held.
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The exchange may have gone.
     pub(super) fn forget(&self, session: &Session, name: &str) {
         self.known(session.generation()).remove(name);
@@ -72,8 +95,18 @@ impl Exchanges {
 
 /// The exchange is not there, or nobody knows.
 pub(super) struct Missing {
-    pub(super) is_certain: bool,
-    pub(super) reason: String,
+    is_certain: bool,
+    reason: String,
+}
+
+impl Missing {
+    /// What that means for a parcel.
+    pub(super) fn into_outcome(self) -> Outcome {
+        match self.is_certain {
+            true => Outcome::Refused(self.reason),
+            false => Outcome::Cut(self.reason),
+        }
+    }
 }
 
 struct Known<'a>(MutexGuard<'a, (u64, HashSet<String>)>);

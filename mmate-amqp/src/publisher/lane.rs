@@ -24,8 +24,10 @@ pub(super) enum Outcome {
     Stored,
     /// The broker found no queue for it.
     Unroutable,
-    /// The broker does not want it, or closed the channel over it or over a neighbour.
+    /// The broker does not want it.
     Refused(String),
+    /// The broker closed the channel, over it or over a neighbour.
+    Suspected(String),
     /// Nobody knows.
     Cut(String),
 }
@@ -127,7 +129,7 @@ fn outcome_of(confirmation: &Confirmation) -> Outcome {
 
 fn outcome_of_failure(failure: &Failure) -> Outcome {
     match failure.is_of_the_channel() {
-        true => Outcome::Refused(failure.to_string()),
+        true => Outcome::Suspected(failure.to_string()),
         false => Outcome::Cut(failure.to_string()),
     }
 }
@@ -239,7 +241,7 @@ impl Desk {
         if broken.is_empty() {
             return false;
         }
-        // Before anybody is told: who is told asks whether the lane is broken.
+        // Before anybody is told: who is told tries again, and not on this lane.
         jobs.close();
         for (outcome, error) in broken {
             let _ = outcome.send(outcome_of_failure(&Failure::Broker(error)));

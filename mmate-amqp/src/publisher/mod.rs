@@ -101,7 +101,8 @@ impl Publisher {
                 Outcome::Unroutable => {
                     return Err(PublishError::Unroutable { destination: parcel.destination() });
                 }
-                Outcome::Refused(reason) => {
+                // One that is suspected has been tried alone.
+                Outcome::Refused(reason) | Outcome::Suspected(reason) => {
                     let destination = parcel.destination();
                     return Err(PublishError::Refused { destination, reason });
                 }
@@ -127,35 +128,44 @@ impl Publisher {
         parcel: &Arc<Parcel>,
         permit: OwnedSemaphorePermit,
     ) -> Outcome {
-        if let Err(missing) = self.exchanges.ensure(session, parcel.exchange()).await {
-            return match missing.is_certain {
-                true => Outcome::Refused(missing.reason),
-                false => Outcome::Cut(missing.reason),
-            };
+        let exchange = parcel.exchange();
+        if let Err(missing) = self.exchanges.ensure(session, exchange).await {
+            return missing.into_outcome();
+        }
+        if !self.exchanges.is_trusted(exchange) {
+            return self.attempt_alone(session, parcel).await;
         }
         let lane = match self.lane(session).await {
             Ok(lane) => lane,
             Err(failure) => return Outcome::Cut(failure.to_string()),
         };
         match lane.send(Arc::clone(parcel), permit).await {
-            // Somebody's message made the broker close the channel. The broker does not say whose;
-            // alone, each can only speak for itself.
-            Outcome::Refused(_) if lane.is_broken() => self.attempt_alone(session, parcel).await,
+            // The broker does not say whose message it closed the channel over. Alone, each can only
+            // speak for itself.
+            Outcome::Suspected(_) => self.attempt_alone(session, parcel).await,
             outcome => outcome,
         }
     }
 
     /// Publishes on a channel of its own, where a mistake harms nobody else.
     async fn attempt_alone(&self, session: &Session, parcel: &Arc<Parcel>) -> Outcome {
-        self.exchanges.forget(session, parcel.exchange());
-        if let Err(missing) = self.exchanges.ensure(session, parcel.exchange()).await
-            && missing.is_certain
-        {
-            return Outcome::Refused(missing.reason);
-        }
         // The semaphore is never closed.
         let _turn = self.alone.acquire().await;
-        lane::send_alone(session, parcel).await
+        let exchange = parcel.exchange();
+        self.exchanges.forget(session, exchange);
+        if let Err(missing) = self.exchanges.ensure(session, exchange).await {
+            return missing.into_outcome();
+        }
+        match lane::send_alone(session, parcel).await {
+            Outcome::Suspected(reason) => {
+                self.exchanges.distrust(exchange);
+                Outcome::Refused(reason)
+            }
+            outcome => {
+                self.exchanges.trust(exchange);
+                outcome
+            }
+        }
     }
 
     async fn lane(&self, session: &Session) -> Result<Lane, Failure> {

@@ -192,21 +192,21 @@ enum Place {
 #[async_trait]
 impl Settle for Receipt {
     async fn settle(self: Box<Self>, settlement: Settlement) -> Settled {
-        let (original, user) = (&self.original, self.incarnation.session().user());
+        let (original, user) = (&self.original, || self.incarnation.session().user());
         match settlement {
             Settlement::Ack => self.ack(),
             Settlement::Requeue => self.nack(true),
             Settlement::Retry { after, error } => {
                 let rung = Rung::of(after);
-                let copy = original.retried(&error, after, rung, &user);
+                let copy = original.retried(&error, after, rung, &user());
                 self.put_by(Place::Delay(rung), copy).await
             }
             Settlement::Defer { after } => {
                 let rung = Rung::of(after);
-                self.put_by(Place::Delay(rung), original.deferred(after, rung, &user)).await
+                self.put_by(Place::Delay(rung), original.deferred(after, rung, &user())).await
             }
             Settlement::DeadLetter { letter, attempts } => {
-                let copy = original.dead(&letter, attempts, self.subscription.queue(), &user);
+                let copy = original.dead(&letter, attempts, self.subscription.queue(), &user());
                 self.put_by(Place::DeadLetters, copy).await
             }
             _ => self.give_back("this transport knows no such settlement"),

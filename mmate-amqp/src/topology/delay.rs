@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lapin::options::QueueDeclareOptions;
-use mmate_core::transport::{QueueMode, QueuePlan};
+use lapin::types::FieldTable;
+use mmate_core::transport::{QueueMode, QueuePlan, TransportErrorKind};
 
 use super::arguments;
 use super::ladder::Rung;
@@ -45,7 +46,18 @@ impl DelayQueues {
         let declared = session.aside(async |channel| {
             session.ask(channel.queue_declare(name.as_str().into(), options, arguments)).await
         });
-        declared.await?;
+        match declared.await {
+            // An account that may not make queues is refused also those that are there.
+            Err(refused) if refused.kind() == TransportErrorKind::Forbidden => {
+                let (options, none) =
+                    (QueueDeclareOptions::default().passive(), FieldTable::default());
+                let look = session.aside(async |channel| {
+                    session.ask(channel.queue_declare(name.as_str().into(), options, none)).await
+                });
+                look.await.map_err(|_| refused)?;
+            }
+            declared => drop(declared?),
+        }
         self.known(session.generation()).1.insert(rung);
         Ok(())
     }

@@ -44,13 +44,24 @@ pub(crate) async fn declare(
     take(session, steps(plan, delivery_limit, &EXCHANGES)).await
 }
 
-/// Makes again what somebody may have deleted of it.
+/// Makes again what somebody may have deleted of it. If nothing is missing, nothing is refused
+/// either, which both sides would log.
 pub(crate) async fn check(
     session: &Session,
     plan: &QueuePlan,
     delivery_limit: u32,
 ) -> Result<(), TransportError> {
-    take(session, steps(plan, delivery_limit, &[wire::DEAD_LETTERS])).await
+    let steps = steps(plan, delivery_limit, &[wire::DEAD_LETTERS]);
+    let looked = session.aside(async |channel| {
+        for step in steps {
+            step.look(session, channel).await?;
+        }
+        Ok(())
+    });
+    match looked.await {
+        Ok(()) => Ok(()),
+        Err(_) => declare(session, plan, delivery_limit).await,
+    }
 }
 
 fn steps<'a>(plan: &'a QueuePlan, delivery_limit: u32, exchanges: &[&'a str]) -> Vec<Step<'a>> {

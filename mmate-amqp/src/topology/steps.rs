@@ -48,7 +48,7 @@ impl Step<'_> {
         }
     }
 
-    /// Looks whether what the step makes is there.
+    /// Looks whether what the step makes is there. A binding cannot be looked for, and is made.
     pub(super) async fn look(self, session: &Session, channel: &Channel) -> Result<(), Failure> {
         let passive = QueueDeclareOptions::default().passive();
         match self {
@@ -63,8 +63,7 @@ impl Step<'_> {
             Self::Queue { plan, .. } => {
                 declare_queue(session, channel, &plan.name, passive, FieldTable::default()).await
             }
-            // A binding cannot be looked for.
-            Self::DeadLetterBinding(_) | Self::Binding { .. } => Ok(()),
+            Self::DeadLetterBinding(_) | Self::Binding { .. } => self.take(session, channel).await,
         }
     }
 

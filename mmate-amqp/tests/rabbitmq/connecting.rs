@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use mmate_amqp::Amqp;
 use mmate_core::TransportErrorKind;
 use mmate_core::transport::Transport;
-use mmate_test_support::amqp_url;
+use mmate_test_support::{amqp_url, unique};
 
 use crate::proxy::Proxy;
-use crate::support::{PATIENCE, ack, broker, connect, event, id_of, next, plan, shared, until};
+use crate::support::{
+    PATIENCE, ack, broker, connect, ctl, event, id_of, next, plan, private_url, shared, until,
+};
 
 async fn refusal(url: &str) -> (TransportErrorKind, String) {
     let broker = broker(url);
@@ -81,6 +83,23 @@ async fn a_missing_virtual_host_is_told_by_name() {
     assert!(text.contains("the default virtual host is %2f"), "{text}");
 }
 
+/// F55: it comes with the code of a refusal, and passes all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_connections_is_waited_for() {
+    let user = unique("limited");
+    ctl(&["add_user", &user, "secret"]);
+    ctl(&["set_permissions", &user, ".*", ".*", ".*"]);
+    ctl(&["set_user_limits", &user, "{\"max-connections\": 0}"]);
+    let proxy =
+        Proxy::before(&private_url().replace("guest:guest", &format!("{user}:secret"))).await;
+    let broker = broker(&proxy.url());
+    let connecting = tokio::spawn(async move { broker.connect("tests").await.map(drop) });
+    until("some attempts were made", async || (proxy.accepted() >= 3).then_some(())).await;
+    assert!(!connecting.is_finished());
+    ctl(&["clear_user_limits", &user, "all"]);
+    tokio::time::timeout(PATIENCE, connecting).await.unwrap().unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn an_unusable_url_or_setting_is_told_before_anything_is_sent() {
     for url in ["", "localhost", "redis://localhost", "amqps://localhost", "amqp://h:x/"] {
@@ -134,4 +153,31 @@ async fn an_unsettled_delivery_comes_back_when_everything_was_dropped() {
     let second = connect(shared()).await;
     let again = next(&mut second.consume(&plan, 10).await.unwrap()).await;
     assert_eq!((id_of(&again).as_str(), again.redelivered), ("1", true));
+}
+
+/// A caller that gives up in the middle of something leaves the connection as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_in_the_middle_harm_no_connection() {
+    let proxy = Proxy::before(&amqp_url()).await;
+    let connection = connect(broker(&proxy.url())).await;
+    let plan = plan("given-up");
+    connection.declare(&plan).await.unwrap();
+    for micros in (0..6_000).step_by(60) {
+        let limit = Duration::from_micros(micros);
+        let _ = tokio::time::timeout(limit, connection.declare(&plan)).await;
+        let _ = tokio::time::timeout(limit, connection.publish(event(&plan, "some"))).await;
+        let consuming = tokio::time::timeout(limit, connection.consume(&plan, 1)).await;
+        drop(consuming);
+    }
+    connection.publish(event(&plan, "last")).await.unwrap();
+    let mut consumer = connection.consume(&plan, 10).await.unwrap();
+    loop {
+        let delivery = next(&mut consumer).await;
+        let id = id_of(&delivery);
+        ack(delivery).await;
+        if id == "last" {
+            break;
+        }
+    }
+    assert_eq!(proxy.accepted(), 2, "no connection was lost");
 }

@@ -12,3 +12,4 @@ mod recovery;
 mod strangers;
 mod support;
 mod topology;
+mod traffic;

@@ -181,6 +181,50 @@ async fn a_message_for_a_missing_exchange_harms_nobody_else() {
     }
 }
 
+/// The same for an exchange that is there and that we may not publish to; at once, and later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_for_a_forbidden_exchange_harms_nobody_else() {
+    let url = private_url();
+    let user = unique("subscriber");
+    ctl(&["add_user", &user, "secret"]);
+    ctl(&["set_permissions", &user, ".*", "^(?!mmate\\.commands$)", ".*"]);
+    let limited = broker(&url.replace("guest:guest", &format!("{user}:secret")));
+    let connection: Arc<dyn Connection> = Arc::from(connect(limited).await);
+    let plan = plan("forbidden");
+    connection.declare(&plan).await.unwrap();
+    let mut consumer = connection.consume(&plan, 500).await.unwrap();
+    for round in 0..3_u32 {
+        let publishes = (0..100_u32).map(|n| {
+            let (connection, plan) = (Arc::clone(&connection), plan.clone());
+            tokio::spawn(async move {
+                if n % 20 == 10 {
+                    let to = topic("mmate.commands", "cmd.any");
+                    let error = connection.publish(Publication::new(to, message("x"))).await;
+                    let error = error.unwrap_err();
+                    assert!(matches!(error, PublishError::Refused { .. }), "{error}");
+                    assert!(error.to_string().contains("ACCESS_REFUSED"), "{error}");
+                } else {
+                    connection.publish(event(&plan, &format!("{round}/{n}"))).await.unwrap();
+                }
+            })
+        });
+        for published in join_all(publishes).await {
+            published.unwrap();
+        }
+        let (mut ids, mut copies) = (HashSet::new(), 0);
+        while ids.len() < 95 {
+            let delivery = next(&mut consumer).await;
+            if id_of(&delivery).starts_with(&format!("{round}/")) {
+                ids.insert(id_of(&delivery));
+                copies += 1;
+            }
+            ack(delivery).await;
+        }
+        println!("round {round}: {copies} copies of {} messages", ids.len());
+        assert!(round == 0 || copies == ids.len(), "what is known to be forbidden goes alone");
+    }
+}
+
 /// A publisher may come before any subscriber, and after somebody has tidied up.
 #[tokio::test(flavor = "multi_thread")]
 async fn mmates_own_exchanges_are_made_when_they_are_missing() {
@@ -294,7 +338,7 @@ async fn publishing_goes_on_over_cuts_with_the_same_ids() {
     while !publishing.is_finished() {
         proxy.cut();
         cuts += 1;
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     publishing.await.unwrap();
     let mut consumer = connection.consume(&plan, 1000).await.unwrap();

@@ -1,128 +1,24 @@
 //! Coming back after all kinds of failures.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapin::options::QueueDeleteOptions;
 use mmate_core::TransportErrorKind;
-use mmate_core::transport::{Connection, Declare, QueueMode, QueuePlan, Settlement};
+use mmate_core::transport::{Connection, Declare, QueueMode, Settlement};
 use mmate_test_support::{RabbitMq, amqp_url};
-use tokio_util::sync::CancellationToken;
 
 use crate::proxy::Proxy;
 use crate::support::{
-    PATIENCE, Stranger, ack, blocking, broker, connect, event, id_of, next, plan, plan_as, shared,
-    until,
+    Stranger, ack, blocking, broker, connect, event, id_of, next, plan, plan_as, shared, until,
 };
-
-/// Publishes and consumes until it is stopped, and keeps the books.
-struct Traffic {
-    stop: CancellationToken,
-    books: Arc<Mutex<Books>>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Books {
-    confirmed: HashSet<String>,
-    handled: HashSet<String>,
-    handlings: usize,
-    last_handled: Option<Instant>,
-}
-
-impl Traffic {
-    async fn start(connection: &Arc<dyn Connection>, plan: &QueuePlan, prefetch: u16) -> Self {
-        let (stop, books) = (CancellationToken::new(), Arc::new(Mutex::new(Books::default())));
-        let mut consumer = connection.consume(plan, prefetch).await.unwrap();
-        let mut tasks = Vec::new();
-        for publisher in 0..20 {
-            let (connection, plan) = (Arc::clone(connection), plan.clone());
-            let (stop, books) = (stop.clone(), Arc::clone(&books));
-            tasks.push(tokio::spawn(async move {
-                for n in 0.. {
-                    if stop.is_cancelled() {
-                        break;
-                    }
-                    let id = format!("{publisher}/{n}");
-                    connection.publish(event(&plan, &id)).await.unwrap();
-                    books.lock().unwrap().confirmed.insert(id);
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-            }));
-        }
-        let of_consumer = Arc::clone(&books);
-        tasks.push(tokio::spawn(async move {
-            while let Some(delivery) = consumer.next().await {
-                let delivery = delivery.unwrap();
-                let id = id_of(&delivery);
-                let _ = delivery.settle(Settlement::Ack).await;
-                let mut books = of_consumer.lock().unwrap();
-                books.handled.insert(id);
-                books.handlings += 1;
-                books.last_handled = Some(Instant::now());
-            }
-        }));
-        Self { stop, books, tasks }
-    }
-
-    /// Enough to have some of everything in flight when something fails.
-    async fn run_for_a_while(&self) {
-        let before = self.books.lock().unwrap().handlings;
-        until("many messages were handled", async || {
-            (self.books.lock().unwrap().handlings > before + 300).then_some(())
-        })
-        .await;
-    }
-
-    async fn until_it_flows(&self) {
-        let since = Instant::now();
-        until("messages are handled", async || {
-            self.books.lock().unwrap().last_handled.filter(|last| *last > since)
-        })
-        .await;
-    }
-
-    /// A broker has started; a moment after it works for a new client, it does for us.
-    async fn until_it_flows_soon(&self, url: &str, plan: &QueuePlan) {
-        let begin = Instant::now();
-        let newcomer = connect(broker(url)).await;
-        newcomer.publish(event(plan, "newcomer")).await.unwrap();
-        let ready = begin.elapsed();
-        self.until_it_flows().await;
-        println!(
-            "a new client publishes {ready:?}, messages flow {:?} after the port opened",
-            begin.elapsed()
-        );
-        assert!(begin.elapsed() - ready < Duration::from_secs(5), "{:?}", begin.elapsed());
-    }
-
-    /// Everything that was confirmed is handled.
-    async fn settle_up(self, connection: &dyn Connection) -> String {
-        self.stop.cancel();
-        let (mut tasks, books) = (self.tasks, self.books);
-        let consuming = tasks.pop().unwrap();
-        for publishing in tasks {
-            tokio::time::timeout(PATIENCE, publishing).await.unwrap().unwrap();
-        }
-        until("everything confirmed is handled", async || {
-            let books = books.lock().unwrap();
-            books.confirmed.is_subset(&books.handled).then_some(())
-        })
-        .await;
-        connection.close().await;
-        tokio::time::timeout(PATIENCE, consuming).await.unwrap().unwrap();
-        let books = books.lock().unwrap();
-        let (confirmed, handlings) = (books.confirmed.len(), books.handlings);
-        format!("{confirmed} confirmed, 0 of them lost, {handlings} handlings")
-    }
-}
+use crate::traffic::Traffic;
 
 /// F16
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_and_started_again_loses_nothing_and_all_goes_on() {
     let mut server = blocking(|| RabbitMq::start().unwrap()).await;
-    let connection: Arc<dyn Connection> = Arc::from(connect(Amqp(&server)).await);
+    let connection: Arc<dyn Connection> = Arc::from(connect(by_default(&server)).await);
     let plan = plan("killed");
     let own = plan_as("own", QueueMode::PerInstance);
     connection.declare(&plan).await.unwrap();
@@ -148,9 +44,8 @@ async fn a_broker_that_is_killed_and_started_again_loses_nothing_and_all_goes_on
     blocking(move || drop(server)).await;
 }
 
-#[expect(non_snake_case, reason = "it reads as what it makes")]
-fn Amqp(server: &RabbitMq) -> mmate_amqp::Amqp {
-    // With the default delays, which the time limits are for.
+/// With the default delays, which the time limits are for.
+fn by_default(server: &RabbitMq) -> mmate_amqp::Amqp {
     mmate_amqp::Amqp::new(server.url())
 }
 
@@ -158,7 +53,7 @@ fn Amqp(server: &RabbitMq) -> mmate_amqp::Amqp {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_restarted_in_good_order_loses_nothing_and_all_goes_on() {
     let mut server = blocking(|| RabbitMq::start().unwrap()).await;
-    let connection: Arc<dyn Connection> = Arc::from(connect(Amqp(&server)).await);
+    let connection: Arc<dyn Connection> = Arc::from(connect(by_default(&server)).await);
     let plan = plan("restarted");
     connection.declare(&plan).await.unwrap();
     let traffic = Traffic::start(&connection, &plan, 20).await;
@@ -178,7 +73,8 @@ async fn a_broker_that_is_restarted_in_good_order_loses_nothing_and_all_goes_on(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_stands_still_is_noticed_and_all_goes_on_when_it_wakes() {
     let server = Arc::new(blocking(|| RabbitMq::start().unwrap()).await);
-    let broker = Amqp(&server).heartbeat(Duration::from_secs(1));
+    let proxy = Proxy::before(&server.url()).await;
+    let broker = mmate_amqp::Amqp::new(proxy.url()).heartbeat(Duration::from_secs(1));
     let connection: Arc<dyn Connection> = Arc::from(connect(broker).await);
     let plan = plan("still");
     connection.declare(&plan).await.unwrap();
@@ -187,11 +83,10 @@ async fn a_broker_that_stands_still_is_noticed_and_all_goes_on_when_it_wakes() {
     let held = next(&mut consumer).await;
     server.pause();
     let begin = Instant::now();
-    // The old delivery is worth nothing when the connection is given up, which shows when.
-    let mut held = Some(held);
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let settled = held.take().unwrap().settle(Settlement::Ack).await;
-    assert!(settled.is_lost(), "given up after {:?}", begin.elapsed());
+    until("both are given up", async || (proxy.accepted() >= 4).then_some(())).await;
+    println!("noticed after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(held.settle(Settlement::Ack).await.is_lost());
     server.resume();
     let begin = Instant::now();
     assert_eq!(id_of(&next(&mut consumer).await), "held");

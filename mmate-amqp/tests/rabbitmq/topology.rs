@@ -175,7 +175,9 @@ async fn without_permission_to_make_things_those_that_are_there_are_used() {
     let user = unique("reader");
     ctl(&["add_user", &user, "secret"]);
     ctl(&["set_permissions", &user, "^$", ".*", ".*"]);
-    let limited = connect(broker(&url.replace("guest:guest", &format!("{user}:secret")))).await;
+    let limited = broker(&url.replace("guest:guest", &format!("{user}:secret")))
+        .settle_timeout(Duration::from_millis(500));
+    let limited = connect(limited).await;
 
     let mut plan = plan("permitted");
     let error = refusal(&*limited, &plan).await;
@@ -190,6 +192,21 @@ async fn without_permission_to_make_things_those_that_are_there_are_used() {
     let mut consumer = limited.consume(&plan, 1).await.unwrap();
     limited.publish(event(&plan, "1")).await.unwrap();
     ack(next(&mut consumer).await).await;
+
+    // Delay queues, too, are used if they are there.
+    let owner = connect(broker(&url)).await;
+    owner.publish(event(&plan, "2")).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert!(delivery.settle(retry(Duration::from_millis(10))).await.is_lost());
+    let mut owners = owner.consume(&plan, 1).await.unwrap();
+    consumer.stop().await;
+    settle(next(&mut owners).await, retry(Duration::from_millis(10))).await;
+    owners.stop().await;
+    let mut consumer = limited.consume(&plan, 1).await.unwrap();
+    settle(next(&mut consumer).await, retry(Duration::from_millis(10))).await;
+    let again = next(&mut consumer).await;
+    assert_eq!(again.failed_attempts, 2);
+    ack(again).await;
 }
 
 /// A dead-letter queue that somebody else made, as mmate for Go does, is good enough.
