@@ -1,8 +1,11 @@
 //! A store that does not answer: what is tried, how long, and what is told.
 
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::poll;
 use mmate_core::error_chain;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -51,14 +54,19 @@ pub(super) async fn ask<T>(
     attempted: &'static str,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
+    let mut call = pin!(call);
+    // A store in memory answers at once, and needs no timer.
+    if let Poll::Ready(answer) = poll!(call.as_mut()) {
+        return answer;
+    }
     timeout(patience.answer, call).await.unwrap_or_else(|_| {
         let text = format!("no answer within {:?}", patience.answer);
         Err(StoreError::new(StoreErrorKind::Unknown, attempted, text))
     })
 }
 
-/// Repeats a call until it gives an answer or patience is at its end; then the last error comes
-/// back.
+/// Repeats a call until it gives an answer, or patience, which counts from the first failure, is at
+/// its end; then the last error comes back.
 pub(super) async fn insist<T, F>(
     patience: Patience,
     attempted: &'static str,
@@ -68,7 +76,7 @@ pub(super) async fn insist<T, F>(
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let until = Instant::now() + patience.outage;
+    let mut until = None;
     let mut pause = FIRST_PAUSE;
     loop {
         let error = match ask(patience, attempted, call()).await {
@@ -77,7 +85,8 @@ where
         };
         told(&error);
         let jittered = pause.mul_f64(1.0 - 0.5 * fastrand::f64());
-        if Instant::now() + jittered >= until {
+        let now = Instant::now();
+        if now + jittered >= *until.get_or_insert(now + patience.outage) {
             return Err(error);
         }
         sleep(jittered).await;

@@ -1,6 +1,5 @@
 //! Heartbeats for all claims that a strategy holds.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -31,11 +30,25 @@ pub(super) struct Keeper {
 #[derive(Default)]
 struct Registry {
     next: u64,
-    claims: HashMap<u64, Entry>,
+    /// By number. There are as many as handlers at work, so a list is searched fast enough.
+    claims: Vec<(u64, Entry)>,
     task: Option<JoinHandle<()>>,
     wakes_at: Option<Instant>,
     /// The shortest lease there may be.
     shortest: Option<Duration>,
+}
+
+impl Registry {
+    fn find(&mut self, id: u64) -> Option<&mut Entry> {
+        let found = self.claims.iter_mut().rev().find(|(had, _)| *had == id);
+        found.map(|(_, entry)| entry)
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(at) = self.claims.iter().rposition(|(had, _)| *had == id) {
+            self.claims.swap_remove(at);
+        }
+    }
 }
 
 struct Entry {
@@ -132,7 +145,7 @@ impl Keeper {
         let mut registry = self.registry();
         let id = registry.next;
         registry.next += 1;
-        registry.claims.insert(id, entry);
+        registry.claims.push((id, entry));
         self.run(&mut registry);
         let is_earlier = registry.wakes_at.is_some_and(|wakes_at| due < wakes_at);
         drop(registry);
@@ -144,7 +157,7 @@ impl Keeper {
 
     /// Lets a claim alone from now on.
     pub(super) fn let_go(&self, id: u64) {
-        self.registry().claims.remove(&id);
+        self.registry().remove(id);
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -158,7 +171,7 @@ impl Keeper {
         let mut beats = Vec::new();
         let mut registry = self.registry();
         let mut wake = now + registry.shortest.map_or(IDLE, |lease| lease / 6).min(IDLE);
-        registry.claims.retain(|id, entry| {
+        registry.claims.retain_mut(|(id, entry)| {
             if entry.ends <= now {
                 entry.lost.set();
                 return false;
@@ -184,7 +197,7 @@ impl Keeper {
         let now = Instant::now();
         let mut registry = self.registry();
         // It may be finished by now.
-        let Some(entry) = registry.claims.get_mut(&beaten.id) else { return };
+        let Some(entry) = registry.find(beaten.id) else { return };
         entry.beating = false;
         match beaten.answer {
             Ok(Held::Yes) => {
@@ -193,7 +206,7 @@ impl Keeper {
             }
             Ok(Held::Refused) => {
                 entry.lost.set();
-                registry.claims.remove(&beaten.id);
+                registry.remove(beaten.id);
             }
             Err(error) => {
                 let pause = (entry.lease / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);

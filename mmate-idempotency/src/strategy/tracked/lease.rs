@@ -113,11 +113,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.shared.keeper.let_go(self.number);
-        let (shared, permit) = (Arc::clone(&self.shared), self.permit.clone());
+        let shared = || Arc::clone(&self.shared);
         match self.phase {
             Phase::Over => {}
-            Phase::Working => shared.release_later(permit, self.patience),
-            Phase::Completing => shared.complete_later(permit, self.patience),
+            Phase::Working => shared().release_later(self.permit.clone(), self.patience),
+            Phase::Completing => shared().complete_later(self.permit.clone(), self.patience),
         }
     }
 }

@@ -194,7 +194,7 @@ enum Claimed {
 impl Tracked {
     async fn claim(&self, context: &Context, request: ClaimRequest<'_>) -> Claimed {
         let shared = &self.shared;
-        let began = Instant::now();
+        let mut began = None;
         let mut pause = FIRST_PAUSE;
         loop {
             let (answer, asked) = self.ask(&request).await;
@@ -218,7 +218,9 @@ impl Tracked {
             };
             match self.on_busy {
                 OnBusy::Drop => return Claimed::Answer(verdict::dropped(context)),
-                OnBusy::Wait(longest) if began.elapsed() + pause <= longest => {
+                OnBusy::Wait(longest)
+                    if began.get_or_insert_with(Instant::now).elapsed() + pause <= longest =>
+                {
                     sleep(pause.mul_f64(1.0 - 0.5 * fastrand::f64())).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 pub use self::database::TransactionalDatabase;
 use self::database::Uncommitted;
-use self::open::{CommitError, Open, Slot};
+use self::open::{CommitError, Host, Open, Slot};
 pub use self::tx::Tx;
 use super::identity::Identity;
 use super::outage::{self, Patience, Teller};
@@ -226,11 +226,11 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         context: &mut Context,
         next: Next<'_>,
     ) -> Result<Outcome, HandlerError> {
-        let slot = Slot::new(open);
-        context.insert(slot.clone());
+        let host = Host::new(open);
+        context.insert(host.slot());
         let result = next.run(context).await;
         context.remove::<Slot<DB>>();
-        match (result, slot.close()) {
+        match (result, host.close()) {
             (Ok(outcome @ (Outcome::Done | Outcome::Duplicate(_))), Some(open)) => {
                 self.commit(open, context).await.map(|committed| committed.unwrap_or(outcome))
             }

@@ -118,7 +118,7 @@ enum Place<DB: TransactionalDatabase> {
 }
 
 impl<DB: TransactionalDatabase> Slot<DB> {
-    pub(super) fn new(open: Open<DB>) -> Self {
+    fn new(open: Open<DB>) -> Self {
         Self(Arc::new(Mutex::new(Place::Here(open))))
     }
 
@@ -146,7 +146,7 @@ impl<DB: TransactionalDatabase> Slot<DB> {
     }
 
     /// The transaction, if it is here. From now on it is too late to bring it back.
-    pub(super) fn close(&self) -> Option<Open<DB>> {
+    fn close(&self) -> Option<Open<DB>> {
         match std::mem::replace(&mut *self.place(), Place::Closed) {
             Place::Here(open) => Some(open),
             Place::Out | Place::Closed => None,
@@ -156,6 +156,31 @@ impl<DB: TransactionalDatabase> Slot<DB> {
     fn place(&self) -> MutexGuard<'_, Place<DB>> {
         // Nothing panics while the lock is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the slot when the handling ends, also by being dropped: the context that handlers take
+/// the transaction from lives on until the delivery is settled, and must not keep it open.
+pub(super) struct Host<DB: TransactionalDatabase>(Slot<DB>);
+
+impl<DB: TransactionalDatabase> Host<DB> {
+    pub(super) fn new(open: Open<DB>) -> Self {
+        Self(Slot::new(open))
+    }
+
+    pub(super) fn slot(&self) -> Slot<DB> {
+        self.0.clone()
+    }
+
+    /// The transaction, if it is here.
+    pub(super) fn close(self) -> Option<Open<DB>> {
+        self.0.close()
+    }
+}
+
+impl<DB: TransactionalDatabase> Drop for Host<DB> {
+    fn drop(&mut self) {
+        drop(self.0.close());
     }
 }
 
