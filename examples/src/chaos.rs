@@ -122,4 +122,8 @@ impl Settle for ChaosSettle {
         }
         self.settle.settle(settlement).await
     }
+
+    fn is_lost(&self) -> bool {
+        self.settle.is_lost()
+    }
 }

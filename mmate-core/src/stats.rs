@@ -34,6 +34,9 @@ pub struct Counts {
     pub in_flight: u64,
     /// Beside the law: acknowledged untouched, since the subscription's filters do not take them.
     pub filtered: u64,
+    /// Beside the law: redeliveries after a lost connection that were settled by the handling which
+    /// this process had begun before.
+    pub adopted: u64,
     /// Beside the law: settlements that did not reach the broker, which shows the message again.
     pub settlements_lost: u64,
 }
@@ -100,6 +103,7 @@ impl std::ops::AddAssign for Counts {
         self.unprotected += other.unprotected;
         self.in_flight += other.in_flight;
         self.filtered += other.filtered;
+        self.adopted += other.adopted;
         self.settlements_lost += other.settlements_lost;
     }
 }
@@ -159,6 +163,7 @@ struct Exported {
     unprotected: Counter,
     in_flight: Gauge,
     filtered: Counter,
+    adopted: Counter,
     settlements_lost: Counter,
 }
 
@@ -179,6 +184,7 @@ impl Ledger {
             unprotected: outcome("unprotected"),
             in_flight: gauge!(IN_FLIGHT, &labels),
             filtered: counter!(FILTERED, &labels),
+            adopted: counter!(ADOPTED, &labels),
             settlements_lost: counter!(SETTLEMENTS_LOST, &labels),
             labels,
         };
@@ -226,6 +232,11 @@ impl Ledger {
         self.exported.filtered.increment(1);
     }
 
+    pub(crate) fn adopted(&self) {
+        self.lock().adopted += 1;
+        self.exported.adopted.increment(1);
+    }
+
     pub(crate) fn settlement_lost(&self) {
         self.lock().settlements_lost += 1;
         self.exported.settlements_lost.increment(1);
@@ -269,6 +280,7 @@ const FETCHED: &str = "mmate_fetched_total";
 const OUTCOMES: &str = "mmate_outcomes_total";
 const IN_FLIGHT: &str = "mmate_in_flight";
 const FILTERED: &str = "mmate_filtered_total";
+const ADOPTED: &str = "mmate_adopted_total";
 const SETTLEMENTS_LOST: &str = "mmate_settlements_lost_total";
 
 fn describe() {
@@ -282,6 +294,11 @@ fn describe() {
     describe_counter!(
         FILTERED,
         "Messages acknowledged untouched, for the filters of a subscription."
+    );
+    describe_counter!(
+        ADOPTED,
+        "Redeliveries after a lost connection that were settled by the handling which had begun \
+         before it."
     );
     describe_counter!(SETTLEMENTS_LOST, "Settlements that did not reach the broker.");
 }

@@ -228,8 +228,9 @@ async fn who_publishes_while_the_broker_is_away_waits_until_it_is_back() {
     assert_eq!(count.load(Ordering::SeqCst), 1, "a publication that was given up is not made");
 }
 
+/// S5: the handling went on meanwhile, and is what settles the message when it is shown again.
 #[tokio::test(start_paused = true)]
-async fn what_was_being_handled_when_the_broker_went_away_is_handled_again() {
+async fn what_was_handled_while_the_broker_was_away_is_settled_when_it_is_back() {
     let broker = InProcess::new();
     let handler = || async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -248,7 +249,8 @@ async fn what_was_being_handled_when_the_broker_went_away_is_handled_again() {
     assert_eq!(broker.queue("s.q").unwrap().ready, 1);
     broker.resume();
     broker.idle().await;
-    assert_eq!(running.stats().total().succeeded, 2);
+    let counts = running.stats().total();
+    assert_eq!((counts.succeeded, counts.adopted), (1, 1));
 }
 
 #[tokio::test]

@@ -212,6 +212,10 @@ impl Settle for Receipt {
             _ => self.give_back("this transport knows no such settlement"),
         }
     }
+
+    fn is_lost(&self) -> bool {
+        self.incarnation.is_lost()
+    }
 }
 
 const CHANNEL_LOST: &str = "the channel that the delivery came on is gone";

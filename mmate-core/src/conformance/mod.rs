@@ -144,6 +144,7 @@ macro_rules! transport_conformance {
             outage {
                 after_a_cut_publishing_and_consuming_go_on,
                 what_was_unsettled_at_a_cut_is_shown_again_and_its_old_settlement_is_lost,
+                a_delivery_knows_when_its_connection_is_gone,
                 a_queue_per_instance_is_back_after_a_cut,
                 cuts_in_a_row_lose_nothing,
                 a_closed_connection_publishes_and_declares_nothing,
@@ -157,7 +158,7 @@ macro_rules! transport_conformance {
                 a_stop_drops_what_runs_longer_than_the_drain,
                 what_a_handler_publishes_belongs_to_what_it_handles,
                 a_second_attempt_publishes_the_same_ids_again,
-                a_service_goes_on_after_a_cut,
+                what_is_handled_during_a_cut_does_not_run_twice,
                 every_fetched_message_is_accounted_for_at_all_times,
             }
             service_outcomes {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Harness;
-use super::stage::{Inbox, Stage, declare, soon, text};
+use super::stage::{Inbox, Stage, declare, eventually, soon, text};
 use crate::message::Message;
 use crate::transport::{Publication, PublishError, Settlement, TransportErrorKind};
 
@@ -61,6 +61,26 @@ pub async fn what_was_unsettled_at_a_cut_is_shown_again_and_its_old_settlement_i
     }
     stage.put(&queue, Message::new("end")).await;
     assert_eq!(inbox.read_until("end").await, [""; 0]);
+}
+
+/// S5: whoever holds a delivery can ask whether settling it is of any use.
+pub async fn a_delivery_knows_when_its_connection_is_gone<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    let mut inbox = stage.inbox(&queue).await;
+    stage.publish("a", "held").await;
+    let old = inbox.next().await;
+    assert!(!old.is_lost());
+    soon("the cut", harness.cut()).await;
+    eventually("the news of the cut", async || old.is_lost()).await;
+    // One that was fetched between the cut and the news of it may be lost, too.
+    loop {
+        let new = inbox.next().await;
+        if !new.is_lost() && !soon("settling", new.settle(Settlement::Ack)).await.is_lost() {
+            break;
+        }
+    }
+    assert!(old.is_lost(), "a new connection does not bring an old delivery back");
 }
 
 /// The queue went with its connection; it is made again, with its bindings and its consumer.

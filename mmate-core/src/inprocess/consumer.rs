@@ -93,6 +93,11 @@ impl Settle for Right {
         self.broker.announce();
         settled
     }
+
+    fn is_lost(&self) -> bool {
+        let state = self.broker.lock();
+        state.queues.get(&self.queue).is_none_or(|queue| queue.held(self.tag).is_none())
+    }
 }
 
 impl State {

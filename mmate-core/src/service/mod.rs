@@ -1,5 +1,6 @@
 //! The service: subscriptions on a transport, from start to drain.
 
+mod adoption;
 mod error;
 mod overlap;
 mod run;

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::adoption::{AtWork, TakenUp};
 use crate::context::{Context, Shared};
 use crate::middleware::{Endpoint, Middleware, Next, catch_panic};
 use crate::outcome::{DeadLetter, DeadReason, Outcome};
@@ -32,6 +33,7 @@ struct Tasks {
     types: TypeFilter,
     /// What the bindings say, where a broker cannot: globs within a word.
     patterns: Option<Vec<(String, TopicPattern)>>,
+    at_work: Arc<AtWork>,
 }
 
 /// How a handling ended.
@@ -70,6 +72,7 @@ impl Worker {
                 endpoint: Endpoint { handler, timeout: parts.timeout },
                 types: parts.types,
                 patterns,
+                at_work: AtWork::new(parts.prefetch.get().into()),
             }),
         }
     }
@@ -140,12 +143,21 @@ impl Tasks {
                 let letter = DeadLetter::new(DeadReason::Malformed, malformed.to_string());
                 let attempts = delivery.failed_attempts.saturating_add(1);
                 let verdict = Outcome::DeadLetter(letter).into();
-                return self.finish(delivery, attempts, verdict, false).await;
+                return self.finish(|_| delivery, attempts, verdict, false).await;
             }
         };
         if !self.types.takes_all() && !self.types.takes(context.message_type()) {
             return self.skip(delivery).await;
         }
+        let body = &context.message().body;
+        let at_hand = match self.at_work.take_up(context.message_id(), body, delivery) {
+            TakenUp::New(at_hand) => at_hand,
+            TakenUp::Adopted => return self.ledger.adopted(),
+            TakenUp::Finished(delivery) => {
+                self.ledger.adopted();
+                return self.settle(*delivery, Settlement::Ack).await;
+            }
+        };
         self.ledger.fetched();
         let attempt = context.attempt();
         let span = tracing::info_span!(
@@ -167,13 +179,14 @@ impl Tasks {
         let unprotected = context.is_unprotected();
         match verdict {
             Some(verdict) => {
+                let delivery = |is_success| at_hand.end(is_success);
                 self.finish(delivery, attempt, verdict, unprotected).instrument(span).await;
             }
             // The drain ran out of time.
             None => {
                 let deferred = Outcome::Defer { after: Duration::ZERO };
                 self.ledger.finished(&deferred, unprotected);
-                self.settle(delivery, Settlement::Requeue).await;
+                self.settle(at_hand.end(false), Settlement::Requeue).await;
             }
         }
     }
@@ -205,7 +218,15 @@ impl Tasks {
         Verdict { outcome: Outcome::Retry { after: Some(after) }, error }
     }
 
-    async fn finish(&self, delivery: Delivery, attempt: u32, verdict: Verdict, unprotected: bool) {
+    /// Settles a delivery by its verdict. It is asked for at the last moment, and told whether the
+    /// message needs no handling any more.
+    async fn finish(
+        &self,
+        delivery: impl FnOnce(bool) -> Delivery,
+        attempt: u32,
+        verdict: Verdict,
+        unprotected: bool,
+    ) {
         let Verdict { outcome, error } = verdict;
         let settlement = match &outcome {
             Outcome::Done | Outcome::Duplicate(_) => Settlement::Ack,
@@ -225,6 +246,7 @@ impl Tasks {
         };
         // Counted first: who sees on the broker that a message is settled finds it in the counts.
         self.ledger.finished(&outcome, unprotected);
+        let delivery = delivery(settlement == Settlement::Ack);
         self.settle(delivery, settlement).await;
     }
 

@@ -47,6 +47,13 @@ impl Delivery {
         }
     }
 
+    /// Whether it can no longer be settled: the connection that it came through is gone, and the
+    /// broker shows the message again.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.settle.is_lost()
+    }
+
     /// Settles the delivery.
     pub async fn settle(self, settlement: Settlement) -> Settled {
         self.settle.settle(settlement).await
@@ -81,6 +88,13 @@ impl fmt::Debug for Delivery {
 pub trait Settle: Send + 'static {
     /// Settles it, and says whether the broker will know.
     async fn settle(self: Box<Self>, settlement: Settlement) -> Settled;
+
+    /// Whether it is known that a settlement would be lost, since the connection that the delivery
+    /// came through is gone. A transport that cannot know says no, and each redelivery is then
+    /// handled anew.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// How a delivery is settled.
