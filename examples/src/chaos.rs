@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use mmate_core::health::{Status, StatusCell};
 use mmate_core::message::wire;
 use mmate_core::transport::{
-    Connection, Consumer, Delivery, Destination, Publication, QueuePlan, Settle, Settlement,
+    Connection, Consumer, Delivery, Destination, Limits, Publication, QueuePlan, Settle, Settlement,
 };
 use mmate_core::{PublishError, Settled, Transport, TransportError};
 
@@ -36,6 +37,10 @@ impl<T: Transport> Transport for Chaos<T> {
     fn describe(&self) -> String {
         format!("{} with chaos", self.0.describe())
     }
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
 }
 
 struct ChaosConnection(Arc<dyn Connection>);
@@ -62,6 +67,10 @@ impl Connection for ChaosConnection {
     async fn close(&self) {
         self.0.close().await;
     }
+
+    fn status(&self) -> Vec<(String, Status)> {
+        self.0.status()
+    }
 }
 
 struct ChaosConsumer {
@@ -78,6 +87,10 @@ impl Consumer for ChaosConsumer {
 
     async fn stop(&mut self) {
         self.consumer.stop().await;
+    }
+
+    fn status(&self) -> StatusCell {
+        self.consumer.status()
     }
 }
 

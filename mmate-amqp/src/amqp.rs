@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mmate_core::transport::{Connection, Transport, TransportError, TransportErrorKind};
+use mmate_core::transport::{Connection, Limits, Transport, TransportError, TransportErrorKind};
 
 use crate::address::Address;
 use crate::connection::AmqpConnection;
 use crate::link::{Dialer, Link, Role};
 use crate::settings::{Backoff, Settings};
 use crate::telemetry;
+use crate::topology::Rung;
 
 /// A RabbitMQ broker, and how to treat it.
 ///
@@ -108,6 +109,15 @@ impl Amqp {
         self
     }
 
+    /// What the broker's `consumer_timeout` is: how long it waits for a delivery to be settled
+    /// before it closes the channel and takes back what was delivered there; 30 min by default, as
+    /// on the broker. A broker does not tell, so one with another value is told of here. A service
+    /// whose handlers may run longer does not start.
+    pub fn consumer_timeout(mut self, limit: Duration) -> Self {
+        self.settings.consumer_timeout = limit;
+        self
+    }
+
     /// How often exchanges, queues and bindings of a consumer are declared again, in case somebody
     /// has deleted them; 3 s by default. Declaring what is there changes nothing, and takes the
     /// broker about ten small requests.
@@ -144,6 +154,13 @@ impl Transport for Amqp {
             Ok(address) => address.to_string(),
             Err(_) => "amqp (with an unusable URL)".to_owned(),
         }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::default()
+            .delivery_timeout(self.settings.consumer_timeout)
+            .delivery_limit(self.settings.delivery_limit)
+            .longest_delay(Rung::longest().duration())
     }
 }
 

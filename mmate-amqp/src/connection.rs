@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use mmate_core::health::Status;
 use mmate_core::transport::{
     Connection, Consumer, Publication, PublishError, QueuePlan, TransportError, TransportErrorKind,
 };
@@ -11,7 +12,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{AmqpConsumer, Declared, Subscription};
-use crate::link::{Dialer, Link};
+use crate::link::{Dialer, Link, Role};
 use crate::publisher::{Parcel, Publisher};
 use crate::topology;
 
@@ -98,6 +99,13 @@ impl Connection for AmqpConnection {
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         let parcel = Arc::new(Parcel::of(&publication)?);
         self.publisher.publish(parcel, self.consuming.settings.publish_timeout).await
+    }
+
+    fn status(&self) -> Vec<(String, Status)> {
+        let publishing = (Role::Publish, self.publisher.link());
+        let consuming = self.consume_link.get().map(|link| (Role::Consume, &**link));
+        let links = std::iter::once(publishing).chain(consuming);
+        links.map(|(role, link)| (role.as_str().to_owned(), link.status())).collect()
     }
 
     async fn close(&self) {

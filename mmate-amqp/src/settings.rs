@@ -13,6 +13,7 @@ pub(crate) struct Settings {
     pub(crate) settle_timeout: Duration,
     pub(crate) reconnect: Backoff,
     pub(crate) delivery_limit: u32,
+    pub(crate) consumer_timeout: Duration,
     pub(crate) topology_check: Duration,
 }
 
@@ -30,6 +31,7 @@ impl Default for Settings {
                 longest: Duration::from_secs(3),
             },
             delivery_limit: 20,
+            consumer_timeout: Duration::from_secs(1_800),
             topology_check: Duration::from_secs(3),
         }
     }
@@ -53,6 +55,7 @@ impl Settings {
             ("answer timeout", self.answer_timeout),
             ("publish timeout", self.publish_timeout),
             ("settle timeout", self.settle_timeout),
+            ("consumer timeout", self.consumer_timeout),
             ("first reconnect delay", self.reconnect.first),
             ("interval of the topology check", self.topology_check),
         ];

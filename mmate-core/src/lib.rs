@@ -2,6 +2,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod health;
 pub mod message;
 pub mod topic;
 pub mod transport;
@@ -18,6 +19,7 @@ mod subscription;
 
 pub use context::Context;
 pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};
+pub use health::{Health, HealthReport};
 pub use inprocess::{Chaos, InProcess, QueueState};
 pub use message::{
     CausationId, CorrelationId, DecodeError, Envelope, HeaderValue, Headers, InvalidId,
@@ -29,7 +31,9 @@ pub use outcome::{
     Outcome, Permanent, error_chain,
 };
 pub use publisher::Publisher;
-pub use service::{ConfigError, Overlap, Run, Running, Service, ServiceError, shutdown_signal};
+pub use service::{
+    ConfigError, Overlap, Run, Running, Service, ServiceError, Surroundings, shutdown_signal,
+};
 pub use stats::{Counts, Duplicates, Stats};
 pub use subscription::{
     InvalidName, InvalidTypeFilter, RetryPolicy, Scope, Subscription, SubscriptionBuilder,

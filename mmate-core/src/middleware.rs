@@ -11,7 +11,9 @@ use futures_util::FutureExt;
 
 use crate::context::Context;
 use crate::handler::AnyHandler;
+use crate::health::Status;
 use crate::outcome::{BoxError, HandlerError, Outcome};
+use crate::service::Surroundings;
 
 /// Something that happens around the handling of each message.
 ///
@@ -41,6 +43,16 @@ pub trait Middleware: Send + Sync + 'static {
     /// What the handler failed with, or a failure of the middleware itself.
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError>;
 
+    /// Says why it cannot work with the subscription's other settings and the broker's limits, in
+    /// a sentence with the values and the mend. Asked before anything starts.
+    ///
+    /// # Errors
+    /// The sentence. The service then does not start.
+    fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
+        let _ = surroundings;
+        Ok(())
+    }
+
     /// Called before the first message, after the broker is connected: once for each subscription
     /// that has this middleware.
     ///
@@ -53,6 +65,12 @@ pub trait Middleware: Send + Sync + 'static {
     /// Called after the last message, before the connection closes: once for each subscription that
     /// has this middleware.
     async fn stop(&self) {}
+
+    /// How it is, for the health of its subscription: an idempotency strategy whose store does not
+    /// answer is degraded.
+    fn status(&self) -> Status {
+        Status::Up
+    }
 
     /// The types that stand for what extractors may take because of this middleware; see
     /// [`Requirement`](crate::Requirement).

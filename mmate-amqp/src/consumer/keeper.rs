@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mmate_core::health::Status;
 use mmate_core::transport::{Declare, QueueMode, TransportError, TransportErrorKind as Kind};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -47,7 +48,9 @@ impl Keeper {
                         return;
                     }
                     self.had_one = true;
+                    self.subscription.status().set(Status::Up);
                     self.watch_over(&incarnation).await;
+                    self.subscription.status().set(Status::down("its consumer is being restored"));
                     if !session.is_lost() {
                         telemetry::resubscribed();
                     }
@@ -57,12 +60,14 @@ impl Keeper {
                     }
                 }
                 Err(error) if self.is_fatal(&error) => {
+                    self.subscription.status().set(Status::down(error.to_string()));
                     let _ = hand_over.send(Err(error)).await;
                     return;
                 }
                 Err(error) => {
                     let queue = self.subscription.queue();
                     tracing::warn!(queue, %error, "cannot consume; trying again");
+                    self.subscription.status().set(Status::down(error.to_string()));
                 }
             }
             if !session.is_lost() {
@@ -123,12 +128,14 @@ impl Keeper {
     async fn check(&self, session: &Session, last_complaint: &mut String) {
         let Err(error) = self.subscription.check(session).await else {
             last_complaint.clear();
+            self.subscription.status().set(Status::Up);
             return;
         };
         let complaint = error.to_string();
         if complaint != *last_complaint && !session.is_lost() {
             let queue = self.subscription.queue();
             tracing::warn!(queue, %error, "the topology of a consumer is not as it should be");
+            self.subscription.status().set(Status::degraded(complaint.as_str()));
             *last_complaint = complaint;
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicNackOptions};
+use mmate_core::health::StatusCell;
 use mmate_core::transport::{Consumer, Delivery, TransportError, TransportErrorKind};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -100,6 +101,10 @@ impl Consumer for AmqpConsumer {
                 else => return None,
             }
         }
+    }
+
+    fn status(&self) -> StatusCell {
+        self.subscription.status().clone()
     }
 
     async fn stop(&mut self) {

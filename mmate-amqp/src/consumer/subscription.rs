@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
+use mmate_core::health::{Status, StatusCell};
 use mmate_core::transport::{QueuePlan, TransportError, TransportErrorKind};
 
 use super::incarnation::Incarnation;
@@ -26,6 +27,7 @@ pub(crate) struct Subscription {
     settings: Arc<Settings>,
     declared: Arc<Declared>,
     delays: DelayQueues,
+    status: StatusCell,
 }
 
 /// Which queues were declared in which session, so that it is not done twice in a row.
@@ -65,6 +67,7 @@ impl Subscription {
             settings: Arc::clone(settings),
             declared: Arc::clone(declared),
             delays: DelayQueues::of(plan),
+            status: StatusCell::new(Status::down("it is being set up")),
         }
     }
 
@@ -86,6 +89,11 @@ impl Subscription {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where the consumer says how it is.
+    pub(super) fn status(&self) -> &StatusCell {
+        &self.status
     }
 
     pub(super) fn link(&self) -> &Link {

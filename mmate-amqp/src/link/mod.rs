@@ -13,7 +13,9 @@ mod session;
 mod supervisor;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use mmate_core::health::Status;
 use mmate_core::transport::TransportError;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,7 +53,7 @@ pub(crate) struct Link {
 
 #[derive(Clone)]
 enum State {
-    Down,
+    Down { since: Instant, reason: Arc<str> },
     Up(Arc<Session>),
     Closed,
 }
@@ -77,11 +79,26 @@ impl Link {
             return Ok(Arc::clone(session));
         }
         let mut state = self.state.clone();
-        let is_settled = |state: &State| !matches!(state, State::Down);
+        let is_settled = |state: &State| !matches!(state, State::Down { .. });
         let Ok(state) = state.wait_for(is_settled).await else { return Err(Failure::Closed) };
         match &*state {
             State::Up(session) => Ok(Arc::clone(session)),
-            State::Closed | State::Down => Err(Failure::Closed),
+            State::Closed | State::Down { .. } => Err(Failure::Closed),
+        }
+    }
+
+    /// How the connection is.
+    pub(crate) fn status(&self) -> Status {
+        match &*self.state.borrow() {
+            State::Up(session) if session.is_blocked() => {
+                Status::degraded("the broker blocks the connection, for a memory or disk alarm")
+            }
+            State::Up(_) => Status::Up,
+            State::Down { since, reason } => {
+                let seconds = since.elapsed().as_secs();
+                Status::down(format!("not connected for {seconds} s: {reason}"))
+            }
+            State::Closed => Status::down("it was closed"),
         }
     }
 

@@ -96,6 +96,11 @@ impl Session {
         crate::telemetry::blocked(self.role.as_str(), is);
     }
 
+    /// Whether the broker takes nothing from this connection.
+    pub(super) fn is_blocked(&self) -> bool {
+        *self.blocked.borrow()
+    }
+
     /// Ready when the broker takes what is sent, or when the session has ended.
     pub(crate) async fn unblocked(&self) {
         if !*self.blocked.borrow() {

@@ -78,7 +78,7 @@ pub(super) async fn supervise(
             }
         };
         session.end();
-        state.send_replace(State::Down);
+        state.send_replace(State::Down { since: Instant::now(), reason: reason.as_str().into() });
         telemetry::connected(role, false);
         telemetry::blocked(role, false);
         tracing::warn!(

@@ -5,6 +5,7 @@
 mod connecting;
 mod dead_letters;
 mod delays;
+mod health;
 mod matcher;
 mod proxy;
 mod publishing;

@@ -1,6 +1,6 @@
 //! Publishing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -374,6 +374,9 @@ async fn during_an_alarm_acks_flow_and_publishes_wait() {
     let waiting = tokio::spawn(async move { publisher.publish(event(&to, "waiting")).await });
     let error = hasty.publish(event(&plan, "hasty")).await.unwrap_err();
     assert!(matches!(error, PublishError::Ambiguous { .. }), "{error}");
+    let status = BTreeMap::from_iter(patient.status());
+    assert!(status["publish"].to_string().starts_with("degraded: the broker blocks"), "{status:?}");
+    assert!(status["consume"].is_up(), "{status:?}");
     ack(held).await;
     for _ in 0..10 {
         ack(next(&mut consumer).await).await;

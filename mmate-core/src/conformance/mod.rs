@@ -149,6 +149,7 @@ macro_rules! transport_conformance {
                 cuts_in_a_row_lose_nothing,
                 a_closed_connection_publishes_and_declares_nothing,
                 a_closed_connection_ends_its_consumers,
+                a_connection_says_that_it_is_up_and_that_it_was_closed,
                 closing_twice_is_fine,
             }
             service {

@@ -158,6 +158,21 @@ pub async fn a_closed_connection_ends_its_consumers<H: Harness>(harness: &H) {
     inbox.ends().await;
 }
 
+/// What a health page is made of.
+pub async fn a_connection_says_that_it_is_up_and_that_it_was_closed<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    let inbox = stage.inbox(&queue).await;
+    let all_up = || stage.connection.status().iter().all(|(_, status)| status.is_up());
+    assert!(!stage.connection.status().is_empty() && all_up(), "{:?}", stage.connection.status());
+    assert!(inbox.0.status().status().is_up());
+    soon("the cut", harness.cut()).await;
+    stage.publish("a", "any").await;
+    eventually("a mended connection", async || all_up() && inbox.0.status().status().is_up()).await;
+    soon("closing", stage.connection.close()).await;
+    assert!(stage.connection.status().iter().all(|(_, status)| status.is_down()));
+}
+
 /// A drain and an owner may both close.
 pub async fn closing_twice_is_fine<H: Harness>(harness: &H) {
     let stage = Stage::new(harness).await;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::chaos::Faults;
 use super::queue::{Class, Queue, QueueState, Stored};
+use crate::health::Status;
 use crate::message::{Message, wire};
 use crate::transport::{
     Declare, Destination, Publication, PublishError, QueueKind, QueuePlan, TransportError,
@@ -148,6 +149,17 @@ impl State {
         let id = self.number();
         self.connections.insert(id);
         id
+    }
+
+    /// How a connection is.
+    pub(super) fn status(&self, connection: ConnectionId) -> Status {
+        if !self.connections.contains(&connection) {
+            Status::down("the connection was closed")
+        } else if self.paused {
+            Status::down("the broker is paused")
+        } else {
+            Status::Up
+        }
     }
 
     /// Ends a connection: its queues vanish, and what it has goes back.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::broker::{Broker, ConnectionId};
 use super::consumer::InProcessConsumer;
+use crate::health::Status;
 use crate::transport::{
     Connection, Consumer, Publication, PublishError, QueuePlan, TransportError,
 };
@@ -52,6 +53,10 @@ impl Connection for InProcessConnection {
 
     async fn close(&self) {
         self.end();
+    }
+
+    fn status(&self) -> Vec<(String, Status)> {
+        vec![("broker".to_owned(), self.broker.lock().status(self.id))]
     }
 }
 

@@ -16,7 +16,7 @@ pub use chaos::Chaos;
 pub use queue::QueueState;
 
 use crate::message::{Message, wire};
-use crate::transport::{Connection, Transport, TransportError};
+use crate::transport::{Connection, Limits, Transport, TransportError};
 use broker::Broker;
 use connection::InProcessConnection;
 
@@ -58,6 +58,7 @@ use connection::InProcessConnection;
 #[derive(Clone, Default)]
 pub struct InProcess {
     broker: Arc<Broker>,
+    limits: Limits,
 }
 
 impl InProcess {
@@ -65,6 +66,14 @@ impl InProcess {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says that it has a real broker's limits, to see at the start of a service what would not
+    /// work there. It enforces none of them.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Returns when nothing is left to do: no queue that has a consumer has a message, be it
@@ -151,6 +160,10 @@ impl Transport for InProcess {
 
     fn describe(&self) -> String {
         "in-process".to_owned()
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a service does not run.
 
+use std::time::Duration;
+
 use crate::outcome::BoxError;
 use crate::subscription::{InvalidName, InvalidTypeFilter};
 use crate::topic::InvalidTopicPattern;
@@ -78,6 +80,41 @@ pub enum ConfigError {
         prefetch: u16,
         /// Its concurrency.
         concurrency: usize,
+    },
+    /// A handler may run for longer than the broker waits.
+    #[error(
+        "a handler of the subscription {subscription:?} may run for {timeout:?}, and the broker \
+         takes a delivery back after {limit:?} (RabbitMQ's consumer_timeout): lower it with \
+         .timeout(…), or raise the broker's limit and tell the transport of it"
+    )]
+    TimeoutAboveBroker {
+        /// The subscription.
+        subscription: String,
+        /// Its handler timeout.
+        timeout: Duration,
+        /// The broker's limit.
+        limit: Duration,
+    },
+    /// A message would wait longer for its next attempt than the broker can delay it.
+    #[error(
+        "the retry policy of the subscription {subscription:?} waits up to {delay:?}, and the \
+         broker delays a message for {limit:?} at most: shorten the policy's longest delay"
+    )]
+    DelayAboveBroker {
+        /// The subscription.
+        subscription: String,
+        /// The policy's longest delay.
+        delay: Duration,
+        /// The broker's longest.
+        limit: Duration,
+    },
+    /// A middleware, such as an idempotency strategy, cannot work with the other settings.
+    #[error("the subscription {subscription:?} cannot work with its middleware: {wrong}")]
+    Middleware {
+        /// The subscription.
+        subscription: String,
+        /// Why, with the values and the mend.
+        wrong: String,
     },
     /// A handler takes something that nobody gives.
     #[error("the handler of the subscription {subscription:?} takes {extractor}: {mend}")]

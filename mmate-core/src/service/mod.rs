@@ -1,6 +1,7 @@
 //! The service: subscriptions on a transport, from start to drain.
 
 mod adoption;
+mod check;
 mod error;
 mod overlap;
 mod run;
@@ -9,6 +10,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use check::Surroundings;
 pub use error::{ConfigError, ServiceError};
 pub use overlap::Overlap;
 pub use run::{Run, Running, shutdown_signal};
@@ -164,48 +166,6 @@ impl Service {
         let parts = &subscription.parts;
         let instance = (parts.mode == QueueMode::PerInstance).then_some(&*self.instance);
         parts.scope.text(&self.name, &parts.name, instance)
-    }
-
-    /// Everything that is wrong with the configuration.
-    fn problems(&mut self) -> Vec<ConfigError> {
-        let mut problems = std::mem::take(&mut self.errors);
-        if self.subscriptions.is_empty() {
-            problems.push(ConfigError::NoSubscription { service: self.name.to_string() });
-        }
-        let mut seen = std::collections::HashSet::new();
-        for subscription in &mut self.subscriptions {
-            problems.append(&mut subscription.parts.errors);
-        }
-        for subscription in &self.subscriptions {
-            let parts = &subscription.parts;
-            if !seen.insert(&parts.name) {
-                problems.push(ConfigError::SameName { name: parts.name.clone() });
-            }
-            if parts.mode != QueueMode::Shared && parts.bindings.is_empty() {
-                problems.push(ConfigError::NoTopic { subscription: parts.name.clone() });
-            }
-            if usize::from(parts.prefetch.get()) < parts.concurrency {
-                problems.push(ConfigError::PrefetchBelowConcurrency {
-                    subscription: parts.name.clone(),
-                    prefetch: parts.prefetch.get(),
-                    concurrency: parts.concurrency,
-                });
-            }
-            let provided: Vec<_> =
-                parts.all_middleware().iter().flat_map(|m| m.provides()).collect();
-            for need in subscription.handler.requirements() {
-                let there =
-                    provided.contains(&need.provided_by) || self.state.contains(need.provided_by);
-                if !there {
-                    problems.push(ConfigError::Missing {
-                        subscription: parts.name.clone(),
-                        extractor: need.extractor.clone(),
-                        mend: need.mend.clone(),
-                    });
-                }
-            }
-        }
-        problems
     }
 }
 

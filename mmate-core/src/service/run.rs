@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::worker::Worker;
-use super::{Service, ServiceError, middleware_failed};
+use super::{Service, ServiceError, check, middleware_failed};
 use crate::context::Shared;
+use crate::health::{Health, Status, StatusCell, Subscribed};
 use crate::middleware::Middleware;
 use crate::publisher::Publisher;
 use crate::stats::{Ledger, Stats};
@@ -77,6 +78,7 @@ pub struct Running {
     connection: Arc<dyn Connection>,
     publisher: Publisher,
     stats: Stats,
+    health: Health,
     middleware: Vec<Arc<dyn Middleware>>,
     workers: JoinSet<Result<(), ServiceError>>,
     stop: CancellationToken,
@@ -100,6 +102,12 @@ impl Running {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// How the service is, live.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Waits until the service fails; [`stop`](Self::stop) then tells why. One that does not fail
@@ -181,10 +189,12 @@ pub(super) async fn start<T: Transport>(
     mut service: Service,
     transport: T,
 ) -> Result<Running, ServiceError> {
-    let problems = service.problems();
+    let limits = transport.limits();
+    let problems = check::problems(&mut service, limits);
     if !problems.is_empty() {
         return Err(ServiceError::Config(problems));
     }
+    check::warn(&service, limits);
     for overlap in service.overlaps() {
         tracing::info!(service = %service.name, "{overlap}");
     }
@@ -192,8 +202,9 @@ pub(super) async fn start<T: Transport>(
     let connection: Arc<dyn Connection> = Arc::from(transport.connect(&service.name).await?);
     let mut running = Running {
         publisher: Publisher::new(Arc::clone(&connection), Arc::clone(&service.name)),
-        connection,
         stats: Stats::new(Vec::new()),
+        health: Health::new(Arc::clone(&service.name), Arc::clone(&connection), Vec::new()),
+        connection,
         middleware: Vec::new(),
         workers: JoinSet::new(),
         stop: CancellationToken::new(),
@@ -229,7 +240,8 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
     }
 
     let state = Arc::new(std::mem::take(&mut service.state));
-    let mut ledgers = Vec::new();
+    let name = Arc::clone(&service.name);
+    let (mut ledgers, mut healths) = (Vec::new(), Vec::new());
     for (subscription, plan) in std::mem::take(&mut service.subscriptions).into_iter().zip(plans) {
         let name: Arc<str> = subscription.parts.name.as_str().into();
         let ledger = Arc::new(Ledger::new(&service.name, &name));
@@ -243,13 +255,26 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             publisher: running.publisher.clone(),
         });
         let consumer = running.connection.consume(&plan, subscription.parts.prefetch.get()).await?;
+        let end = StatusCell::default();
+        healths.push(Subscribed {
+            name: Arc::clone(&shared.subscription),
+            end: end.clone(),
+            consumer: consumer.status(),
+            middleware: subscription.parts.all_middleware(),
+        });
         let worker = Worker::new(subscription, shared, ledger);
         let (stop, abort) = (running.stop.clone(), running.abort.clone());
-        running
-            .workers
-            .spawn(async move { worker.run(consumer, stop, abort).await.map_err(Into::into) });
+        running.workers.spawn(async move {
+            let ended = worker.run(consumer, stop, abort).await;
+            end.set(Status::down(match &ended {
+                Ok(()) => "the service was stopped".to_owned(),
+                Err(error) => error.to_string(),
+            }));
+            ended.map_err(Into::into)
+        });
     }
     running.stats = Stats::new(ledgers);
+    running.health = Health::new(name, Arc::clone(&running.connection), healths);
     Ok(())
 }
 

@@ -103,7 +103,9 @@ impl std::fmt::Debug for Stacked {
 /// keep most of it and bound what a crash makes the broker show again.
 const DEFAULT_PREFETCH: NonZeroU16 = NonZeroU16::new(200).expect("200 is not 0");
 const DEFAULT_CONCURRENCY: usize = 16;
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+/// With the defaults above, a message that waits for 12 others waits 26 minutes at most, which is
+/// below RabbitMQ's `consumer_timeout`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl SubscriptionBuilder {
     fn new(name: String, mode: QueueMode) -> Self {
@@ -194,8 +196,10 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// How long one handling may take before it counts as failed; 5 minutes by default. RabbitMQ
-    /// closes a channel whose delivery is older than its `consumer_timeout`, 30 minutes.
+    /// How long one handling may take before it counts as failed; 2 minutes by default. RabbitMQ
+    /// closes a channel whose delivery is older than its `consumer_timeout`, 30 minutes, and the
+    /// time that a message waits here for others counts too; a service whose timeout is above it
+    /// does not start.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self

@@ -64,6 +64,11 @@ impl RetryPolicy {
         self
     }
 
+    /// The longest delay that it may ask for.
+    pub(crate) fn longest(&self) -> Duration {
+        if self.max_attempts == 1 { Duration::ZERO } else { self.longest }
+    }
+
     /// The delay after the `attempt`-th attempt failed, or `None` if it was the last.
     pub(crate) fn after(&self, attempt: u32) -> Option<Duration> {
         (attempt < self.max_attempts).then(|| self.delay(attempt, fastrand::f64()))

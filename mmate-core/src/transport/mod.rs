@@ -7,6 +7,7 @@
 
 mod delivery;
 mod error;
+mod limits;
 mod queue;
 
 use std::fmt;
@@ -16,8 +17,10 @@ use async_trait::async_trait;
 
 pub use delivery::{Delivery, Settle, Settled, Settlement};
 pub use error::{PublishError, TransportError, TransportErrorKind};
+pub use limits::Limits;
 pub use queue::{Binding, Declare, QueueKind, QueueMode, QueuePlan};
 
+use crate::health::{Status, StatusCell};
 use crate::message::Message;
 use crate::topic::Topic;
 
@@ -33,6 +36,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// The broker's address for logs, without credentials.
     fn describe(&self) -> String;
+
+    /// What the broker allows; nothing is known by default.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
 }
 
 #[async_trait]
@@ -43,6 +51,10 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
 
     fn describe(&self) -> String {
         (**self).describe()
+    }
+
+    fn limits(&self) -> Limits {
+        (**self).limits()
     }
 }
 
@@ -75,6 +87,11 @@ pub trait Connection: Send + Sync + 'static {
 
     /// Closes the connection. What is unsettled goes back to its queue.
     async fn close(&self);
+
+    /// How the connections that this one consists of are, each with its name.
+    fn status(&self) -> Vec<(String, Status)> {
+        Vec::new()
+    }
 }
 
 /// A consumer of one queue.
@@ -92,6 +109,11 @@ pub trait Consumer: Send + 'static {
     /// Stops fetching. What was fetched and not yet returned by [`next`](Self::next) goes back to
     /// the queue; deliveries that are out can still be settled.
     async fn stop(&mut self);
+
+    /// Where it says how it is; always up, for a transport that cannot say.
+    fn status(&self) -> StatusCell {
+        StatusCell::default()
+    }
 }
 
 /// A message and where it goes.

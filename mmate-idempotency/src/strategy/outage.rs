@@ -1,12 +1,13 @@
 //! A store that does not answer: what is tried, how long, and what is told.
 
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::poll;
-use mmate_core::error_chain;
+use mmate_core::health::Status;
+use mmate_core::{Surroundings, error_chain};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics::Meters;
@@ -29,23 +30,57 @@ impl Default for Patience {
 
 /// What a strategy tells of its store, at most once a second.
 #[derive(Debug, Default)]
-pub(super) struct Teller(Mutex<Option<Instant>>);
+pub(super) struct Teller(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// When it was last told in the log.
+    at: Option<Instant>,
+    failure: Option<(Instant, String)>,
+}
+
+/// A failure is that recent for longer than the pause between two attempts.
+const RECENT: Duration = Duration::from_secs(15);
 
 impl Teller {
     pub(super) fn tell(&self, store: &'static str, error: &StoreError) {
         let now = Instant::now();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| now.duration_since(last) < Duration::from_secs(1)) {
+        let mut told = self.told();
+        told.failure = Some((now, error_chain(error)));
+        if told.at.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1)) {
             return;
         }
-        *last = Some(now);
-        drop(last);
+        told.at = Some(now);
+        drop(told);
         tracing::warn!(
             store,
             error = error_chain(error),
             "a store does not do what it is asked; the messages are held back until it does"
         );
     }
+}
+
+impl Teller {
+    /// How the store is: degraded for a while after each failure.
+    pub(super) fn status(&self, store: &'static str, consequence: &str) -> Status {
+        match &self.told().failure {
+            Some((at, error)) if at.elapsed() < RECENT => {
+                Status::degraded(format!("the store {store} fails, and {consequence}: {error}"))
+            }
+            _ => Status::Up,
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a delivery may not be held for as long as patience lasts, if it may not.
+pub(super) fn check(patience: Patience, surroundings: &Surroundings) -> Result<(), String> {
+    let outage = patience.outage;
+    let what = format!("a message is held up to {outage:?} while its store does not answer");
+    surroundings.may_hold(&what, outage)
 }
 
 /// One call, bounded in time.

@@ -51,6 +51,9 @@ async fn while_the_store_is_down_messages_are_held_back_and_nothing_is_lost(hous
     assert_eq!(counts.fetched, 8, "consumption pauses by itself");
     sleep(Duration::from_secs(2)).await;
     assert_eq!(running.stats().total(), counts, "and stays so");
+    let status = running.health().report().status().to_string();
+    assert!(status.starts_with("degraded: subscription "), "{status}");
+    assert!(status.contains("fails, and messages are held back: "), "{status}");
     let calls = calls.load(Ordering::SeqCst);
     assert!(calls < 8 * 12, "{calls} calls in two seconds are a hot loop");
     is_down.store(false, Ordering::SeqCst);

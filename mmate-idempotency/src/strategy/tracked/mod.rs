@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mmate_core::health::Status;
 use mmate_core::{
     BoxError, Context, FromContext, HandlerError, Idempotency, Middleware, Next, Outcome,
-    Requirement,
+    Requirement, Surroundings,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
@@ -175,6 +176,22 @@ impl Middleware for Tracked {
         if left.is_err() {
             tracing::warn!("claims were not given back in time; they end with their leases");
         }
+    }
+
+    fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
+        if let OnBusy::Wait(longest) = self.on_busy {
+            surroundings
+                .may_hold(&format!("a copy waits up to {longest:?} for its turn"), longest)?;
+        }
+        outage::check(self.patience, surroundings)
+    }
+
+    fn status(&self) -> Status {
+        let consequence = match self.fail_open {
+            true => "messages run without protection against duplicates",
+            false => "messages are held back",
+        };
+        self.shared.teller.status(self.shared.name(), consequence)
     }
 
     fn provides(&self) -> Vec<TypeId> {

@@ -11,8 +11,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mmate_core::health::Status;
 use mmate_core::{
-    BoxError, Context, HandlerError, Idempotency, Middleware, Next, Outcome, error_chain,
+    BoxError, Context, HandlerError, Idempotency, Middleware, Next, Outcome, Surroundings,
+    error_chain,
 };
 use sqlx::Pool;
 use tokio::time::timeout;
@@ -179,6 +181,14 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
 
     async fn stop(&self) {
         self.shared.upkeep.stop();
+    }
+
+    fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
+        outage::check(self.patience, surroundings)
+    }
+
+    fn status(&self) -> Status {
+        self.shared.teller.status(self.store.name(), "messages are held back")
     }
 
     fn provides(&self) -> Vec<TypeId> {
