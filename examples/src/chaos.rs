@@ -68,6 +68,10 @@ impl Connection for ChaosConnection {
         self.0.close().await;
     }
 
+    fn system(&self) -> &'static str {
+        self.0.system()
+    }
+
     fn status(&self) -> Vec<(String, Status)> {
         self.0.status()
     }

@@ -101,6 +101,10 @@ impl Connection for AmqpConnection {
         self.publisher.publish(parcel, self.consuming.settings.publish_timeout).await
     }
 
+    fn system(&self) -> &'static str {
+        "rabbitmq"
+    }
+
     fn status(&self) -> Vec<(String, Status)> {
         let publishing = (Role::Publish, self.publisher.link());
         let consuming = self.consume_link.get().map(|link| (Role::Consume, &**link));

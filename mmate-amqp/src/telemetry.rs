@@ -1,10 +1,15 @@
 //! Numbers about the connections, through the `metrics` facade.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use std::time::Duration;
+
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 const CONNECTED: &str = "mmate_amqp_connected";
 const RECONNECTS: &str = "mmate_amqp_reconnects_total";
 const BLOCKED: &str = "mmate_amqp_blocked";
+const PUBLISHING: &str = "mmate_amqp_publish_seconds";
 const PUBLISH_FAILURES: &str = "mmate_amqp_publish_failures_total";
 const PUBLISH_REPEATS: &str = "mmate_amqp_publish_repeats_total";
 const RESUBSCRIPTIONS: &str = "mmate_amqp_resubscriptions_total";
@@ -15,6 +20,11 @@ pub(crate) fn describe() {
     describe_gauge!(
         BLOCKED,
         "Whether the broker blocks the connection (by role), for a memory or disk alarm: 1, or 0."
+    );
+    describe_histogram!(
+        PUBLISHING,
+        Unit::Seconds,
+        "The time from a publish to the broker's confirmation, with repetitions after cuts."
     );
     describe_counter!(
         PUBLISH_FAILURES,
@@ -40,6 +50,10 @@ pub(crate) fn reconnected(role: &'static str) {
 
 pub(crate) fn blocked(role: &'static str, is: bool) {
     gauge!(BLOCKED, "role" => role).set(if is { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn published_within(time: Duration) {
+    histogram!(PUBLISHING).record(time);
 }
 
 pub(crate) fn publish_failed(reason: &'static str) {

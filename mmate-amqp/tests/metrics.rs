@@ -26,7 +26,7 @@ fn look(snapshotter: &Snapshotter, seen: &mut BTreeMap<String, f64>) {
         match value {
             DebugValue::Counter(count) => *seen.entry(name).or_default() += count as f64,
             DebugValue::Gauge(value) => drop(seen.insert(name, value.into_inner())),
-            DebugValue::Histogram(_) => {}
+            DebugValue::Histogram(values) => *seen.entry(name).or_default() += values.len() as f64,
         }
     }
 }
@@ -52,6 +52,7 @@ async fn connections_reconnects_and_failed_publishes_are_counted() {
     assert_eq!(seen["mmate_amqp_connected role=publish"], 1.0);
     assert_eq!(seen["mmate_amqp_connected role=consume"], 1.0);
     assert_eq!(seen["mmate_amqp_publish_failures_total reason=unroutable"], 1.0);
+    assert!(!seen.contains_key("mmate_amqp_publish_seconds "), "it was not confirmed");
     assert!(!seen.contains_key("mmate_amqp_reconnects_total role=publish"));
 
     proxy.cut();
@@ -63,6 +64,7 @@ async fn connections_reconnects_and_failed_publishes_are_counted() {
         look(&snapshotter, &mut seen);
     }
     assert_eq!(seen["mmate_amqp_reconnects_total role=publish"], 1.0);
+    assert_eq!(seen["mmate_amqp_publish_seconds "], 1.0);
     assert_eq!(seen["mmate_amqp_connected role=publish"], 1.0);
 
     drop(consumer);

@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) scope: Arc<str>,
     pub(crate) state: Arc<Extensions>,
     pub(crate) publisher: Publisher,
+    /// The headers that what handlers publish takes over.
+    pub(crate) propagated: Arc<[String]>,
 }
 
 impl Context {
@@ -59,7 +61,7 @@ impl Context {
             }
             let _ = envelope.set(read);
         }
-        let lineage = Lineage::of(&meta, &shared.scope);
+        let lineage = Lineage::of(&meta, &message.headers, shared);
         Ok(Self {
             message,
             meta,

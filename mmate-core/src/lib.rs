@@ -16,6 +16,7 @@ mod publisher;
 mod service;
 mod stats;
 mod subscription;
+mod trace;
 
 pub use context::Context;
 pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};

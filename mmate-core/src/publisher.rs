@@ -4,7 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::message::{CorrelationId, MessageId, Meta, Outgoing};
+use tracing::Instrument;
+
+use crate::context::Shared;
+use crate::message::{CorrelationId, Headers, MessageId, Meta, Outgoing};
+use crate::trace;
 use crate::transport::{Connection, PublishError, Transport, TransportError};
 
 /// Publishes messages and returns when the broker has them. Cheap to clone.
@@ -35,17 +39,25 @@ pub(crate) struct Lineage {
     correlation: Option<CorrelationId>,
     scope: Arc<str>,
     published: AtomicU64,
+    /// What goes from the message to all that is published because of it.
+    inherited: Headers,
+    trace: Headers,
 }
 
 impl Lineage {
-    pub(crate) fn of(meta: &Meta, scope: &Arc<str>) -> Self {
+    pub(crate) fn of(meta: &Meta, headers: &Headers, shared: &Shared) -> Self {
+        let inherit = |name: &String| Some((name.clone(), headers.value(name)?.clone()));
+        let mut trace = Headers::new();
+        trace::pass_on(headers, &mut trace);
         Self {
+            inherited: shared.propagated.iter().filter_map(inherit).collect(),
+            trace,
             cause: meta.id.clone(),
             correlation: meta
                 .correlation_id
                 .clone()
                 .or_else(|| meta.id.as_ref().map(CorrelationId::from)),
-            scope: Arc::clone(scope),
+            scope: Arc::clone(&shared.scope),
             published: AtomicU64::new(0),
         }
     }
@@ -84,6 +96,7 @@ impl Publisher {
     /// whether nobody knows ([`PublishError::Ambiguous`]).
     pub async fn publish(&self, mut message: Outgoing) -> Result<MessageId, PublishError> {
         if let Some(lineage) = &self.lineage {
+            message.inherit(&lineage.inherited);
             if let Some(correlation) = &lineage.correlation {
                 message.caused_by(correlation.clone(), lineage.cause.clone());
             }
@@ -92,9 +105,19 @@ impl Publisher {
                 message = message.id(cause.child(&lineage.scope, ordinal));
             }
         }
-        let (id, publication) = message.into_publication(&self.source)?;
-        self.connection.publish(publication).await?;
+        let (id, mut publication) = message.into_publication(&self.source)?;
+        if let Some(lineage) = &self.lineage {
+            trace::pass_on(&lineage.trace, &mut publication.message.headers);
+        }
+        let span = trace::send(&publication.destination, id.as_str(), self.system());
+        trace::inject(&span, &mut publication.message.headers);
+        self.connection.publish(publication).instrument(span).await?;
         Ok(id)
+    }
+
+    /// The broker's kind, for traces.
+    pub(crate) fn system(&self) -> &'static str {
+        self.connection.system()
     }
 
     /// Closes the connection. Only for a publisher made by [`connect`](Self::connect); a service

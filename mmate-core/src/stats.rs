@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 
 use crate::outcome::{DeadReason, DuplicateReason, Outcome};
 
@@ -165,6 +169,8 @@ struct Exported {
     filtered: Counter,
     adopted: Counter,
     settlements_lost: Counter,
+    handling: Histogram,
+    settling: Histogram,
 }
 
 impl Ledger {
@@ -186,6 +192,8 @@ impl Ledger {
             filtered: counter!(FILTERED, &labels),
             adopted: counter!(ADOPTED, &labels),
             settlements_lost: counter!(SETTLEMENTS_LOST, &labels),
+            handling: histogram!(HANDLING, &labels),
+            settling: histogram!(SETTLING, &labels),
             labels,
         };
         Self { counts: Mutex::default(), exported }
@@ -230,6 +238,16 @@ impl Ledger {
     pub(crate) fn filtered(&self) {
         self.lock().filtered += 1;
         self.exported.filtered.increment(1);
+    }
+
+    /// How long a message was with middleware and handler.
+    pub(crate) fn handled_within(&self, time: Duration) {
+        self.exported.handling.record(time);
+    }
+
+    /// How long it then took to settle it.
+    pub(crate) fn settled_within(&self, time: Duration) {
+        self.exported.settling.record(time);
     }
 
     pub(crate) fn adopted(&self) {
@@ -280,6 +298,8 @@ const FETCHED: &str = "mmate_fetched_total";
 const OUTCOMES: &str = "mmate_outcomes_total";
 const IN_FLIGHT: &str = "mmate_in_flight";
 const FILTERED: &str = "mmate_filtered_total";
+const HANDLING: &str = "mmate_handling_seconds";
+const SETTLING: &str = "mmate_settling_seconds";
 const ADOPTED: &str = "mmate_adopted_total";
 const SETTLEMENTS_LOST: &str = "mmate_settlements_lost_total";
 
@@ -294,6 +314,17 @@ fn describe() {
     describe_counter!(
         FILTERED,
         "Messages acknowledged untouched, for the filters of a subscription."
+    );
+    describe_histogram!(
+        HANDLING,
+        Unit::Seconds,
+        "The time that a message was with middleware and handler."
+    );
+    describe_histogram!(
+        SETTLING,
+        Unit::Seconds,
+        "The time that settling it took then: for a retry or a dead letter, until the broker had \
+         confirmed the copy."
     );
     describe_counter!(
         ADOPTED,

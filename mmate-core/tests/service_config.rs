@@ -84,6 +84,20 @@ async fn two_subscriptions_of_one_name_are_told_since_they_would_share_a_queue()
 }
 
 #[tokio::test]
+async fn headers_of_the_wire_format_cannot_be_passed_on() {
+    let orders = || Subscription::per_service("orders", ["order.*.*"]).handler(nothing);
+    for name in ["", "x-message-id", "x-mmate-attempts", "traceparent"] {
+        assert_eq!(
+            error(with(orders()).propagate_headers([name, "tenant"])).await,
+            format!(
+                "the header {name:?} cannot be passed on: a name has 1 to 255 bytes, and those of \
+                 the wire format have a meaning of their own"
+            )
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_concurrency_of_none_is_told() {
     let idle = Subscription::per_service("orders", ["order.*.*"]).concurrency(0).handler(nothing);
     assert_eq!(

@@ -12,7 +12,7 @@ mod parcel;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mmate_core::transport::PublishError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -61,6 +61,7 @@ impl Publisher {
         parcel: Arc<Parcel>,
         limit: Duration,
     ) -> Result<(), PublishError> {
+        let begin = Instant::now();
         let mut progress = Progress::default();
         let published =
             tokio::time::timeout(limit, self.try_until_told(&parcel, &mut progress)).await;
@@ -69,6 +70,7 @@ impl Publisher {
             Err(PublishError::Ambiguous { destination: parcel.destination(), reason })
         });
         match &result {
+            Ok(()) => telemetry::published_within(begin.elapsed()),
             Err(PublishError::Unroutable { .. }) => telemetry::publish_failed("unroutable"),
             Err(PublishError::Refused { .. }) => telemetry::publish_failed("refused"),
             Err(PublishError::Ambiguous { .. }) => telemetry::publish_failed("ambiguous"),

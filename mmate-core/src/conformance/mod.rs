@@ -159,6 +159,7 @@ macro_rules! transport_conformance {
                 a_stop_drops_what_runs_longer_than_the_drain,
                 what_a_handler_publishes_belongs_to_what_it_handles,
                 a_second_attempt_publishes_the_same_ids_again,
+                a_trace_and_named_headers_go_on,
                 what_is_handled_during_a_cut_does_not_run_twice,
                 every_fetched_message_is_accounted_for_at_all_times,
             }

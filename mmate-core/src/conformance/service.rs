@@ -303,6 +303,55 @@ pub async fn what_is_handled_during_a_cut_does_not_run_twice<H: Harness>(harness
     stage.until_ready(&queue_of(&stage), 0).await;
 }
 
+/// The trace and the headers that a service names go on: through retry and deferral, into what is
+/// published, and with a dead letter. Nothing else goes on.
+pub async fn a_trace_and_named_headers_go_on<H: Harness>(harness: &H) {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let stage = Stage::new(harness).await;
+    let queue = queue_of(&stage);
+    let outbound = stage.queue("outbound", &["out"]).await;
+    let mut inbox = stage.inbox(&outbound).await;
+    let out = stage.name("out");
+    let handler =
+        move |Attempt(attempt): Attempt, Deferrals(deferrals): Deferrals, by: Publisher| {
+            let out = out.clone();
+            async move {
+                if attempt == 1 {
+                    return Err(HandlerError::retryable("once more"));
+                }
+                if deferrals == 0 {
+                    return Ok(Outcome::Defer { after: RETRY_DELAY });
+                }
+                by.publish(Outgoing::event(out, "Out", &0).header("locale", "de")).await?;
+                Err("never").permanent()
+            }
+        };
+    let subscription = subscription(&stage, &["in"]).handler(handler);
+    let service = Service::new(stage.name("service"))
+        .propagate_headers(["tenant", "locale"])
+        .subscribe(subscription);
+    let running = run(&stage, service).await;
+    let event = Outgoing::event(stage.name("in"), "In", &0)
+        .header("traceparent", TRACE)
+        .header("tracestate", "shop=1")
+        .header("tenant", "acme")
+        .header("locale", "en")
+        .header("secret", "none of the others' business");
+    soon("publishing", running.publisher().publish(event)).await.expect("the event is published");
+
+    let published = inbox.next().await;
+    let headers = &published.message.headers;
+    assert_eq!(headers.text("traceparent"), Some(TRACE));
+    assert_eq!(headers.text("tracestate"), Some("shop=1"));
+    assert_eq!(headers.text("tenant"), Some("acme"));
+    assert_eq!(headers.text("locale"), Some("de"), "what the handler says counts");
+    assert_eq!(headers.text("secret"), None);
+    let dead = stage.dead_letters(&queue).await.next().await;
+    assert_eq!(dead.message.headers.text("traceparent"), Some(TRACE));
+    assert_eq!(dead.message.headers.text("secret"), Some("none of the others' business"));
+    stop(running).await;
+}
+
 /// How often a message was deferred.
 struct Deferrals(u32);
 

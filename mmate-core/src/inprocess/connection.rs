@@ -55,6 +55,10 @@ impl Connection for InProcessConnection {
         self.end();
     }
 
+    fn system(&self) -> &'static str {
+        "in_process"
+    }
+
     fn status(&self) -> Vec<(String, Status)> {
         vec![("broker".to_owned(), self.broker.lock().status(self.id))]
     }

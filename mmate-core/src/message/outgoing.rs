@@ -202,6 +202,15 @@ impl Outgoing {
         self.id.is_some()
     }
 
+    /// Takes over headers, where it has none of that name.
+    pub(crate) fn inherit(&mut self, headers: &Headers) {
+        for (name, value) in headers {
+            if !self.headers.contains(name) {
+                self.headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
     pub(crate) fn caused_by(&mut self, correlation: CorrelationId, cause: Option<MessageId>) {
         self.correlation_id.get_or_insert(correlation);
         self.causation_id = cause;

@@ -53,6 +53,25 @@ pub const REASON: &str = "x-mmate-reason";
 pub const ERROR: &str = "x-mmate-error";
 /// Header of a dead message: when it was dead-lettered, in RFC 3339.
 pub const DEAD_AT: &str = "x-mmate-dead-at";
+/// Headers: the trace that the message belongs to (W3C Trace Context).
+pub const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+
+/// Whether a header's name has a meaning of its own here, so that no service can use it for itself.
+#[must_use]
+pub fn is_reserved(header: &str) -> bool {
+    let known = [
+        MESSAGE_ID,
+        MESSAGE_ID_PLAIN,
+        MESSAGE_TYPE,
+        MESSAGE_TYPE_PLAIN,
+        MESSAGE_KIND,
+        CORRELATION_ID,
+        CORRELATION_ID_PLAIN,
+        SOURCE,
+        VERSION,
+    ];
+    header.starts_with("x-mmate-") || known.contains(&header) || TRACE_HEADERS.contains(&header)
+}
 
 /// The name of a queue's dead-letter queue.
 #[must_use]

@@ -41,6 +41,15 @@ pub enum ConfigError {
     /// A name cannot be one.
     #[error(transparent)]
     Name(#[from] InvalidName),
+    /// A header cannot be passed on.
+    #[error(
+        "the header {name:?} cannot be passed on: a name has 1 to 255 bytes, and those of the wire \
+         format have a meaning of their own"
+    )]
+    Header {
+        /// Its name.
+        name: String,
+    },
     /// A message-type filter is no glob.
     #[error(transparent)]
     TypeFilter(#[from] InvalidTypeFilter),

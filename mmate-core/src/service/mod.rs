@@ -17,6 +17,7 @@ pub use run::{Run, Running, shutdown_signal};
 
 use crate::context::Extensions;
 use crate::handler::Handler;
+use crate::message::wire;
 use crate::outcome::BoxError;
 use crate::subscription::{Subscription, check_name};
 use crate::transport::{QueueMode, QueuePlan, Transport};
@@ -53,6 +54,7 @@ pub struct Service {
     subscriptions: Vec<Subscription>,
     state: Extensions,
     drain_timeout: Duration,
+    propagated: Vec<String>,
     errors: Vec<ConfigError>,
 }
 
@@ -69,6 +71,7 @@ impl Service {
             subscriptions: Vec::new(),
             state: Extensions::default(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            propagated: Vec::new(),
             errors: errors.into_iter().collect(),
         }
     }
@@ -122,6 +125,30 @@ impl Service {
     /// is dropped, and its message goes back to the queue.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = limit;
+        self
+    }
+
+    /// Names headers that go from a message to all that its handler publishes, such as a tenant's
+    /// name. Nothing else does, but for the correlation id and the trace (`traceparent`,
+    /// `tracestate`). A header that the handler sets itself stays as it is.
+    ///
+    /// ```
+    /// # use mmate_core::Service;
+    /// let service = Service::new("billing").propagate_headers(["tenant", "locale"]);
+    /// # let _ = service;
+    /// ```
+    pub fn propagate_headers<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        for name in names.into_iter().map(Into::into) {
+            if name.is_empty() || name.len() > 255 || wire::is_reserved(&name) {
+                self.errors.push(ConfigError::Header { name });
+            } else {
+                self.propagated.push(name);
+            }
+        }
         self
     }
 

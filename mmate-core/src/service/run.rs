@@ -241,6 +241,7 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
 
     let state = Arc::new(std::mem::take(&mut service.state));
     let name = Arc::clone(&service.name);
+    let propagated: Arc<[String]> = std::mem::take(&mut service.propagated).into();
     let (mut ledgers, mut healths) = (Vec::new(), Vec::new());
     for (subscription, plan) in std::mem::take(&mut service.subscriptions).into_iter().zip(plans) {
         let name: Arc<str> = subscription.parts.name.as_str().into();
@@ -253,6 +254,7 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             scope: service.scope_of(&subscription),
             state: Arc::clone(&state),
             publisher: running.publisher.clone(),
+            propagated: Arc::clone(&propagated),
         });
         let consumer = running.connection.consume(&plan, subscription.parts.prefetch.get()).await?;
         let end = StatusCell::default();

@@ -1,7 +1,7 @@
 //! What runs for one subscription: fetch, handle, settle.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use crate::outcome::{DeadLetter, DeadReason, Outcome};
 use crate::stats::Ledger;
 use crate::subscription::{RetryPolicy, Subscription, TypeFilter};
 use crate::topic::TopicPattern;
+use crate::trace;
 use crate::transport::{
     Consumer, Delivery, Settled, Settlement, TransportError, TransportErrorKind,
 };
@@ -132,7 +133,7 @@ fn rethrow(ended: Result<(), tokio::task::JoinError>) {
 
 impl Tasks {
     async fn handle(&self, mut delivery: Delivery, abort: &CancellationToken) {
-        let (exchange, redelivered) = (delivery.exchange.clone(), delivery.redelivered);
+        let exchange = delivery.exchange.clone();
         if !self.takes_topic(&exchange, &delivery.routing_key) {
             return self.skip(delivery).await;
         }
@@ -160,15 +161,8 @@ impl Tasks {
         };
         self.ledger.fetched();
         let attempt = context.attempt();
-        let span = tracing::info_span!(
-            "mmate.handle",
-            subscription = &*self.shared.subscription,
-            message_id = context.message_id().map(tracing::field::display),
-            correlation_id = context.meta().correlation_id.as_ref().map(tracing::field::display),
-            topic = context.routing_key(),
-            attempt,
-            redelivered,
-        );
+        let span = trace::process(&context, self.shared.publisher.system());
+        let begin = Instant::now();
         let verdict = {
             let handling = self.verdict(&mut context).instrument(span.clone());
             tokio::select! {
@@ -177,8 +171,10 @@ impl Tasks {
             }
         };
         let unprotected = context.is_unprotected();
+        self.ledger.handled_within(begin.elapsed());
         match verdict {
             Some(verdict) => {
+                trace::ended(&span, &verdict.outcome);
                 let delivery = |is_success| at_hand.end(is_success);
                 self.finish(delivery, attempt, verdict, unprotected).instrument(span).await;
             }
@@ -251,7 +247,10 @@ impl Tasks {
     }
 
     async fn settle(&self, delivery: Delivery, settlement: Settlement) {
-        if let Settled::Lost { reason } = delivery.settle(settlement).await {
+        let begin = Instant::now();
+        let settled = delivery.settle(settlement).await;
+        self.ledger.settled_within(begin.elapsed());
+        if let Settled::Lost { reason } = settled {
             self.ledger.settlement_lost();
             tracing::debug!(reason, "a settlement was lost; the broker shows the message again");
         }

@@ -88,6 +88,11 @@ pub trait Connection: Send + Sync + 'static {
     /// Closes the connection. What is unsettled goes back to its queue.
     async fn close(&self);
 
+    /// The broker's kind, for traces: `rabbitmq`, by OpenTelemetry's conventions.
+    fn system(&self) -> &'static str {
+        "other"
+    }
+
     /// How the connections that this one consists of are, each with its name.
     fn status(&self) -> Vec<(String, Status)> {
         Vec::new()
