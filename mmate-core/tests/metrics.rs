@@ -1,7 +1,5 @@
 //! What a service tells through the `metrics` facade.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
