@@ -1,6 +1,8 @@
-//! What mmate's examples share: a broker that misbehaves on demand, and their log.
+//! What mmate's examples share: a broker that misbehaves on demand, their log, and the pages by
+//! which they are watched.
 
 mod chaos;
+pub mod monitor;
 pub mod telemetry;
 
 pub use chaos::Chaos;

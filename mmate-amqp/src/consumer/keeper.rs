@@ -44,11 +44,12 @@ impl Keeper {
             match self.incarnate(&session).await {
                 Ok(live) => {
                     let incarnation = Arc::clone(&live.incarnation);
+                    // Before it is handed over: who has a consumer sees it up.
+                    self.subscription.status().set(Status::Up);
                     if hand_over.send(Ok(live)).await.is_err() {
                         return;
                     }
                     self.had_one = true;
-                    self.subscription.status().set(Status::Up);
                     self.watch_over(&incarnation).await;
                     self.subscription.status().set(Status::down("its consumer is being restored"));
                     if !session.is_lost() {

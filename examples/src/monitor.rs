@@ -1,0 +1,71 @@
+//! Pages for whoever watches a service: `/health` for an orchestrator's probes, `/metrics` for
+//! Prometheus.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use mmate_core::Health;
+use mmate_core::health::Status;
+use tokio::net::TcpListener;
+
+/// The bounds of the histograms' buckets, in seconds.
+const BUCKETS: [f64; 12] =
+    [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Has everything that is measured in this process collected from now on. Called once, before a
+/// service starts.
+///
+/// # Errors
+/// When somebody else collects already.
+pub fn collect() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    PrometheusBuilder::new().set_buckets_for_metric(seconds, &BUCKETS)?.install_recorder()
+}
+
+/// Serves both pages on the listener until `stop`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    metrics: PrometheusHandle,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let upkeep = tokio::spawn({
+        let metrics = metrics.clone();
+        async move {
+            // Histograms that nobody asks for would grow without end.
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                metrics.run_upkeep();
+            }
+        }
+    });
+    let pages = Router::new()
+        .route("/health", get(health_page))
+        .route("/metrics", get(async move || metrics.render()))
+        .with_state(Arc::new(health));
+    let served = axum::serve(listener, pages).with_graceful_shutdown(stop).await;
+    upkeep.abort();
+    served
+}
+
+/// 503 while the service does not work; 200 also while it is degraded, since another instance would
+/// do no better.
+async fn health_page(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let report = health.report();
+    let code = match report.status() {
+        Status::Up | Status::Degraded { .. } => StatusCode::OK,
+        Status::Down { .. } => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (code, Json(report))
+}
