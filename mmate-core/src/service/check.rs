@@ -122,8 +122,20 @@ fn beyond_the_broker(parts: &SubscriptionBuilder, limits: Limits) -> Vec<ConfigE
     problems
 }
 
+/// A rolling restart may give a message back once for each instance.
+const FEW_SHOWINGS: u32 = 3;
+
 /// Says in the log what works only while handlers are faster than they may be.
 pub(super) fn warn(service: &Service, limits: Limits) {
+    if let Some(showings) = limits.delivery_limit
+        && showings < FEW_SHOWINGS
+    {
+        tracing::warn!(
+            delivery_limit = showings,
+            "a message that was fetched and given back {showings} times without being handled, as \
+             when a service stops, is dead-lettered at the next time: raise the delivery limit"
+        );
+    }
     let Some(limit) = limits.delivery_timeout else { return };
     for subscription in &service.subscriptions {
         let parts = &subscription.parts;
