@@ -11,6 +11,7 @@ mod mend;
 mod plug;
 mod session;
 mod supervisor;
+mod wire;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use dial::Dialer;
 pub(crate) use session::Session;
+pub(crate) use wire::Security;
 
 use crate::failure::Failure;
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::State;
 use super::dial::Dialer;
 use super::session::Session;
+use crate::address::Node;
 use crate::telemetry;
 
 /// The first session. Unlike later ones it is not worth waiting for if the broker knows us and
@@ -20,10 +21,11 @@ use crate::telemetry;
 pub(super) async fn first_session(dialer: &Dialer) -> Result<Session, TransportError> {
     let mut failures = 0;
     loop {
-        let failure = match dialer.dial(1).await {
+        let failure = match dialer.dial(1, None).await {
             Ok(session) => {
                 tracing::info!(
                     address = %dialer.address,
+                    node = %session.node(),
                     role = dialer.role.as_str(),
                     "connected to the broker"
                 );
@@ -83,6 +85,7 @@ pub(super) async fn supervise(
         telemetry::blocked(role, false);
         tracing::warn!(
             address = %dialer.address,
+            node = %session.node(),
             role,
             reason,
             generation = session.generation(),
@@ -90,6 +93,7 @@ pub(super) async fn supervise(
             "lost the connection to the broker"
         );
         let next = session.generation() + 1;
+        let last = session.node().clone();
         drop(session);
         // Whatever ends each connection as soon as it is made must not keep us busy making others.
         short_lives = if up_since.elapsed() < SHORT_LIFE { short_lives + 1 } else { 0 };
@@ -98,7 +102,7 @@ pub(super) async fn supervise(
             failures => dialer.settings.reconnect.delay(failures),
         };
         session = tokio::select! {
-            session = reconnect(&dialer, next, pause) => Arc::new(session),
+            session = reconnect(&dialer, next, &last, pause) => Arc::new(session),
             () = stop.cancelled() => break,
         };
         telemetry::reconnected(role);
@@ -109,15 +113,16 @@ pub(super) async fn supervise(
 }
 
 /// Tries until it is connected: whatever the broker says now, it knew us before.
-async fn reconnect(dialer: &Dialer, generation: u64, pause: Duration) -> Session {
+async fn reconnect(dialer: &Dialer, generation: u64, last: &Node, pause: Duration) -> Session {
     let begin = Instant::now();
     tokio::time::sleep(pause).await;
     let mut failures = 0;
     loop {
-        let failure = match dialer.dial(generation).await {
+        let failure = match dialer.dial(generation, Some(last)).await {
             Ok(session) => {
                 tracing::info!(
                     address = %dialer.address,
+                    node = %session.node(),
                     role = dialer.role.as_str(),
                     generation,
                     after = ?begin.elapsed(),

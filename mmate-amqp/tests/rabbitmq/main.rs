@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "tls")]
+mod certificates;
 mod connecting;
 mod dead_letters;
 mod delays;
@@ -11,5 +13,7 @@ mod publishing;
 mod recovery;
 mod strangers;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod topology;
 mod traffic;
