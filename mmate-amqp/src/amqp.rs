@@ -123,9 +123,30 @@ impl Amqp {
 
     /// How long to wait before another attempt to connect: from `first`, doubling, to `longest`,
     /// each shortened at random by up to a half. By default from 100 ms to 3 s. The attempts never
-    /// end.
+    /// end, unless [`give_up_after`](Self::give_up_after) says so.
     pub fn reconnect_backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.settings.reconnect = Backoff { first, longest };
+        self
+    }
+
+    /// Ends the service with an error when there is no connection for so long; by default it waits
+    /// for ever.
+    ///
+    /// Where something watches the process, it may do better with a new one: another machine, or
+    /// another address. It counts from the moment a connection is lost, or from the begin of the
+    /// first attempt, and over all attempts. Then [`connect`](Transport::connect) fails, or
+    /// what consumes does, with [`TransportErrorKind::Unreachable`] and the reason of the last
+    /// attempt, and [publishing](mmate_core::transport::Connection::publish) fails from then on.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use mmate_amqp::Amqp;
+    ///
+    /// let broker = Amqp::new("amqp://broker.example").give_up_after(Duration::from_secs(300));
+    /// # let _ = broker;
+    /// ```
+    pub fn give_up_after(mut self, limit: Duration) -> Self {
+        self.settings.give_up_after = Some(limit);
         self
     }
 
@@ -188,6 +209,7 @@ impl Transport for Amqp {
             settings: Arc::new(self.settings.clone()),
             service: service.into(),
             role: Role::Publish,
+            fate: Arc::default(),
         };
         // The other connection is made when something is declared or consumed.
         let publishing = Link::open(dialer.clone()).await?;

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     NoWay(String),
     /// There is none, and waiting does not change that.
     Refused(Refusal),
+    /// There was none for as long as we were to wait.
+    GivenUp { after: Duration, last: Option<String> },
 }
 
 /// Something on the way to the broker that waiting does not mend. It is an error of its own, so that
@@ -47,7 +49,9 @@ impl Failure {
         use TransportErrorKind as Kind;
         let error = match self {
             Self::Broker(error) => error,
-            Self::NoAnswer(_) | Self::Lost | Self::NoWay(_) => return Kind::Unreachable,
+            Self::NoAnswer(_) | Self::Lost | Self::NoWay(_) | Self::GivenUp { .. } => {
+                return Kind::Unreachable;
+            }
             Self::Refused(refusal) => return refusal.kind,
             Self::Closed => return Kind::Closed,
         };
@@ -146,6 +150,13 @@ impl fmt::Display for Failure {
             Self::Closed => f.write_str("the connection was closed"),
             Self::NoWay(reason) => f.write_str(reason),
             Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::GivenUp { after, last } => {
+                write!(f, "given up after {after:?} without a connection")?;
+                match last {
+                    Some(last) => write!(f, "; the last attempt: {last}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) struct Settings {
     pub(crate) publish_timeout: Duration,
     pub(crate) settle_timeout: Duration,
     pub(crate) reconnect: Backoff,
+    pub(crate) give_up_after: Option<Duration>,
     pub(crate) delivery_limit: u32,
     pub(crate) topology_check: Duration,
 }
@@ -29,6 +30,7 @@ impl Default for Settings {
                 first: Duration::from_millis(100),
                 longest: Duration::from_secs(3),
             },
+            give_up_after: None,
             delivery_limit: 20,
             topology_check: Duration::from_secs(3),
         }
@@ -49,6 +51,7 @@ impl Settings {
             return Err("the delivery limit is 1 at least".to_owned());
         }
         let times = [
+            ("time to give up after", self.give_up_after.unwrap_or(second)),
             ("connect timeout", self.connect_timeout),
             ("answer timeout", self.answer_timeout),
             ("publish timeout", self.publish_timeout),

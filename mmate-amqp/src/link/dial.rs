@@ -9,6 +9,7 @@ use lapin::{Connection, ConnectionProperties};
 use mmate_core::transport::TransportErrorKind;
 
 use super::Role;
+use super::fate::Fate;
 use super::kit::Kit;
 use super::plug::Plug;
 use super::session::Session;
@@ -25,6 +26,8 @@ pub(crate) struct Dialer {
     pub(crate) settings: Arc<Settings>,
     pub(crate) service: Arc<str>,
     pub(crate) role: Role,
+    /// Shared by both connections of a service.
+    pub(crate) fate: Arc<Fate>,
 }
 
 impl Dialer {

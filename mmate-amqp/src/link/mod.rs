@@ -6,6 +6,7 @@
 //! old one (a channel, the right to settle a delivery) is worth nothing any more.
 
 mod dial;
+mod fate;
 mod kit;
 mod mend;
 mod plug;
@@ -56,6 +57,7 @@ enum State {
     Down,
     Up(Arc<Session>),
     Closed,
+    GivenUp(Failure),
 }
 
 impl Link {
@@ -73,7 +75,8 @@ impl Link {
     /// The current session; waits while there is none.
     ///
     /// # Errors
-    /// [`Failure::Closed`] once the link was closed.
+    /// [`Failure::Closed`] once the link was closed, [`Failure::GivenUp`] when there was none for
+    /// too long.
     pub(crate) async fn session(&self) -> Result<Arc<Session>, Failure> {
         if let State::Up(session) = &*self.state.borrow() {
             return Ok(Arc::clone(session));
@@ -83,6 +86,7 @@ impl Link {
         let Ok(state) = state.wait_for(is_settled).await else { return Err(Failure::Closed) };
         match &*state {
             State::Up(session) => Ok(Arc::clone(session)),
+            State::GivenUp(reason) => Err(reason.clone()),
             State::Closed | State::Down => Err(Failure::Closed),
         }
     }
@@ -92,6 +96,6 @@ impl Link {
         self.stop.cancel();
         let mut state = self.state.clone();
         // An error says that the supervisor is gone, which is as good.
-        let _ = state.wait_for(|state| matches!(state, State::Closed)).await;
+        let _ = state.wait_for(|state| matches!(state, State::Closed | State::GivenUp(_))).await;
     }
 }

@@ -56,7 +56,7 @@ async fn a_broker_whose_certificate_verifies_is_spoken_to_over_tls() {
     connection.declare(&plan).await.unwrap();
     let mut consumer = connection.consume(&plan, 10).await.unwrap();
     server.kill();
-    let server = blocking(move || {
+    let _server = blocking(move || {
         server.start_again().unwrap();
         server
     })
