@@ -56,7 +56,7 @@ impl Dialer {
             }
             let passes =
                 |failure: &Failure| failure.kind_of_connect() == TransportErrorKind::Unreachable;
-            if gravest.as_ref().is_none_or(|gravest| passes(gravest)) {
+            if gravest.as_ref().is_none_or(passes) {
                 gravest = Some(failure);
             }
         }
