@@ -22,6 +22,10 @@ pub(crate) enum Failure {
     /// There is no way to the broker at the moment.
     NoWay(String),
     /// There is none, and waiting does not change that.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "only TLS is refused before lapin is asked")
+    )]
     Refused(Refusal),
     /// There was none for as long as we were to wait.
     GivenUp { after: Duration, last: Option<String> },
