@@ -11,3 +11,8 @@ pub use chaos::Chaos;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct FrontPage;
+
+/// Those of the guide to connecting.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/connecting.md")]
+struct Connecting;

@@ -9,9 +9,11 @@ use mmate_core::transport::{Connection, Limits, Transport, TransportError, Trans
 
 use crate::address::Address;
 use crate::connection::AmqpConnection;
-use crate::link::{Dialer, Link, Role};
+use crate::link::{Dialer, Link, Role, Security};
 use crate::settings::{Backoff, Settings};
 use crate::telemetry;
+#[cfg(feature = "tls")]
+use crate::tls::{self, Tls};
 use crate::topology::Rung;
 
 /// A RabbitMQ broker, and how to treat it.
@@ -30,20 +32,50 @@ use crate::topology::Rung;
 pub struct Amqp {
     url: String,
     settings: Settings,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 impl Amqp {
-    /// A broker by its URL: `amqp://user:password@host:port/virtual-host`.
+    /// A broker by its URL: `amqp://user:password@host:port/virtual-host`, or `amqps://` with TLS.
     ///
-    /// The parts after the host may be left out, and then are port 5672 and the virtual host `/`.
-    /// A virtual host's own slashes are written `%2f`; beware that `amqp://host/` names the virtual
-    /// host with the empty name. Without a user it is `guest` with the password `guest`. Of the
-    /// query, `heartbeat` (in seconds, before [`heartbeat`](Self::heartbeat)), `channel_max` and
-    /// `frame_max` are used.
+    /// The parts after the host may be left out, and then are port 5672 (5671 with TLS) and the
+    /// virtual host `/`. A virtual host's own slashes are written `%2f`; beware that `amqp://host/`
+    /// names the virtual host with the empty name. Without a user it is `guest` with the password
+    /// `guest`. Of the query, `heartbeat` (in seconds, before [`heartbeat`](Self::heartbeat)),
+    /// `channel_max`, `frame_max` and `auth_mechanism` (`external` where the client certificate says
+    /// who we are) are used.
+    ///
+    /// The nodes of a cluster are written with commas between them:
+    ///
+    /// ```no_run
+    /// use mmate_amqp::Amqp;
+    ///
+    /// // AMQP_URL=amqp://orders:secret@rabbit-1,rabbit-2,rabbit-3:5673/production
+    /// let broker = Amqp::new(std::env::var("AMQP_URL").expect("AMQP_URL is set"));
+    /// # let _ = broker;
+    /// ```
+    ///
+    /// Each attempt to connect tries them in random order, one after the other at once; only when
+    /// none takes us there is a [pause](Self::reconnect_backoff). A node that was just lost comes
+    /// last.
     ///
     /// What is wrong with the URL is told by [`connect`](Transport::connect), without repeating it.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), settings: Settings::default() }
+        Self {
+            url: url.into(),
+            settings: Settings::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Whom to trust over `amqps://`, and who we are; without it, the certificate authorities of
+    /// the system are trusted. With an `amqp://` URL it is an error to set this.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// How often each side shows that it is alive, in whole seconds from 1; 10 s by default. A peer
@@ -53,8 +85,8 @@ impl Amqp {
         self
     }
 
-    /// How long a TCP connection may take to be made; 5 s by default. The greeting after it has the
-    /// [answer timeout](Self::answer_timeout).
+    /// How long a TCP connection may take to be made, TLS included; 5 s by default. The greeting
+    /// after it has the [answer timeout](Self::answer_timeout).
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.settings.connect_timeout = limit;
         self
@@ -92,9 +124,30 @@ impl Amqp {
 
     /// How long to wait before another attempt to connect: from `first`, doubling, to `longest`,
     /// each shortened at random by up to a half. By default from 100 ms to 3 s. The attempts never
-    /// end.
+    /// end, unless [`give_up_after`](Self::give_up_after) says so.
     pub fn reconnect_backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.settings.reconnect = Backoff { first, longest };
+        self
+    }
+
+    /// Ends the service with an error when there is no connection for so long; by default it waits
+    /// for ever.
+    ///
+    /// Where something watches the process, it may do better with a new one: another machine, or
+    /// another address. It counts from the moment a connection is lost, or from the begin of the
+    /// first attempt, and over all attempts. Then [`connect`](Transport::connect) fails, or
+    /// what consumes does, with [`TransportErrorKind::Unreachable`] and the reason of the last
+    /// attempt, and [publishing](mmate_core::transport::Connection::publish) fails from then on.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use mmate_amqp::Amqp;
+    ///
+    /// let broker = Amqp::new("amqp://broker.example").give_up_after(Duration::from_secs(300));
+    /// # let _ = broker;
+    /// ```
+    pub fn give_up_after(mut self, limit: Duration) -> Self {
+        self.settings.give_up_after = Some(limit);
         self
     }
 
@@ -127,6 +180,28 @@ impl Amqp {
     }
 }
 
+impl Amqp {
+    #[cfg(feature = "tls")]
+    async fn security(&self, address: &Address) -> Result<Security, String> {
+        match (address.is_secure(), &self.tls) {
+            (true, tls) => {
+                let client = tls::Client::new(tls.clone().unwrap_or_default()).await?;
+                Ok(Security::Tls(Arc::new(client)))
+            }
+            (false, None) => Ok(Security::None),
+            (false, Some(_)) => Err("TLS is set up, and the URL is an amqp:// one, which is in \
+                                     clear text: write amqps://"
+                .to_owned()),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_async, reason = "it is with TLS")]
+    async fn security(&self, _: &Address) -> Result<Security, String> {
+        Ok(Security::None)
+    }
+}
+
 #[async_trait]
 impl Transport for Amqp {
     async fn connect(&self, service: &str) -> Result<Box<dyn Connection>, TransportError> {
@@ -137,11 +212,14 @@ impl Transport for Amqp {
         let address = Address::parse(&self.url).map_err(unusable)?;
         self.settings.check().map_err(unusable)?;
         telemetry::describe();
+        let security = self.security(&address).await.map_err(unusable)?;
         let dialer = Dialer {
             address,
+            security,
             settings: Arc::new(self.settings.clone()),
             service: service.into(),
             role: Role::Publish,
+            fate: Arc::default(),
         };
         // The other connection is made when something is declared or consumed.
         let publishing = Link::open(dialer.clone()).await?;
@@ -167,9 +245,10 @@ impl Transport for Amqp {
 /// Without credentials.
 impl fmt::Debug for Amqp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Amqp")
-            .field("address", &self.describe())
-            .field("settings", &self.settings)
-            .finish()
+        let mut shown = f.debug_struct("Amqp");
+        shown.field("address", &self.describe()).field("settings", &self.settings);
+        #[cfg(feature = "tls")]
+        shown.field("tls", &self.tls);
+        shown.finish()
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{AmqpConsumer, Declared, Subscription};
+use crate::failure::Failure;
 use crate::link::{Dialer, Link, Role};
 use crate::publisher::{Parcel, Publisher};
 use crate::topology;
@@ -65,7 +66,10 @@ impl Connection for AmqpConnection {
         let settings = &self.consuming.settings;
         let mut failures = 0;
         loop {
-            let session = link.session().await.map_err(|_| closed())?;
+            let session = link.session().await.map_err(|failure| match failure {
+                Failure::Closed => closed(),
+                failure => failure.into_error(format!("declare the queue {}", plan.name)),
+            })?;
             let error = match topology::declare(&session, plan, settings.delivery_limit).await {
                 Ok(()) => {
                     self.declared.remember(&plan.name, &session);

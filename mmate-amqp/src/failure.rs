@@ -19,7 +19,33 @@ pub(crate) enum Failure {
     Lost,
     /// The connection was closed by us.
     Closed,
+    /// There is no way to the broker at the moment.
+    NoWay(String),
+    /// There is none, and waiting does not change that.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "only TLS is refused before lapin is asked")
+    )]
+    Refused(Refusal),
+    /// There was none for as long as we were to wait.
+    GivenUp { after: Duration, last: Option<String> },
 }
+
+/// Something on the way to the broker that waiting does not mend. It is an error of its own, so that
+/// it comes through lapin too.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) kind: TransportErrorKind,
+    pub(crate) reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 impl Failure {
     /// What a caller of ours shall make of it.
@@ -27,7 +53,10 @@ impl Failure {
         use TransportErrorKind as Kind;
         let error = match self {
             Self::Broker(error) => error,
-            Self::NoAnswer(_) | Self::Lost => return Kind::Unreachable,
+            Self::NoAnswer(_) | Self::Lost | Self::NoWay(_) | Self::GivenUp { .. } => {
+                return Kind::Unreachable;
+            }
+            Self::Refused(refusal) => return refusal.kind,
             Self::Closed => return Kind::Closed,
         };
         match error.kind() {
@@ -57,6 +86,9 @@ impl Failure {
 
     /// As [`kind`](Self::kind), for an attempt to connect, where the codes mean other things.
     pub(crate) fn kind_of_connect(&self) -> TransportErrorKind {
+        if let Some(refusal) = self.refusal() {
+            return refusal.kind;
+        }
         if let Self::Broker(error) = self
             && let ErrorKind::ProtocolError(error) = error.kind()
         {
@@ -77,6 +109,17 @@ impl Failure {
         match self.kind() {
             TransportErrorKind::Closed => TransportErrorKind::Closed,
             _ => TransportErrorKind::Unreachable,
+        }
+    }
+
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Broker(error) => match error.kind() {
+                ErrorKind::IOError(error) => error.get_ref()?.downcast_ref(),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -109,6 +152,15 @@ impl fmt::Display for Failure {
             Self::NoAnswer(limit) => write!(f, "no answer within {limit:?}"),
             Self::Lost => f.write_str("the connection was lost"),
             Self::Closed => f.write_str("the connection was closed"),
+            Self::NoWay(reason) => f.write_str(reason),
+            Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::GivenUp { after, last } => {
+                write!(f, "given up after {after:?} without a connection")?;
+                match last {
+                    Some(last) => write!(f, "; the last attempt: {last}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

@@ -11,6 +11,10 @@ mod publisher;
 mod settings;
 mod settle;
 mod telemetry;
+#[cfg(feature = "tls")]
+mod tls;
 mod topology;
 
 pub use amqp::Amqp;
+#[cfg(feature = "tls")]
+pub use tls::Tls;

@@ -12,6 +12,7 @@ pub(crate) struct Settings {
     pub(crate) publish_timeout: Duration,
     pub(crate) settle_timeout: Duration,
     pub(crate) reconnect: Backoff,
+    pub(crate) give_up_after: Option<Duration>,
     pub(crate) delivery_limit: u32,
     pub(crate) consumer_timeout: Duration,
     pub(crate) topology_check: Duration,
@@ -30,6 +31,7 @@ impl Default for Settings {
                 first: Duration::from_millis(100),
                 longest: Duration::from_secs(3),
             },
+            give_up_after: None,
             delivery_limit: 20,
             consumer_timeout: Duration::from_secs(1_800),
             topology_check: Duration::from_secs(3),
@@ -51,6 +53,7 @@ impl Settings {
             return Err("the delivery limit is 1 at least".to_owned());
         }
         let times = [
+            ("time to give up after", self.give_up_after.unwrap_or(second)),
             ("connect timeout", self.connect_timeout),
             ("answer timeout", self.answer_timeout),
             ("publish timeout", self.publish_timeout),

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "tls")]
+#[path = "rabbitmq/certificates.rs"]
+mod certificates;
 #[path = "rabbitmq/proxy.rs"]
 mod proxy;
 
@@ -102,14 +105,44 @@ async fn the_password_is_in_no_log_no_error_and_no_debug_text() {
         let _ = delivery.settle(mmate_core::transport::Settlement::Ack).await;
     }
     connection.close().await;
+    #[cfg(feature = "tls")]
+    let key = over_tls(&mut told).await;
+    #[cfg(not(feature = "tls"))]
+    let key = String::new();
 
     let logged = log.text();
     assert!(logged.contains("lost the connection to the broker"));
     assert!(logged.contains("127.0.0.1") && logged.contains("ACCESS_REFUSED"));
-    for secret in [PASSWORD, OTHER] {
+    let key = key.lines().filter(|line| !line.starts_with("---"));
+    for secret in key.chain([PASSWORD, OTHER]) {
         let line = logged.lines().chain(told.lines()).find(|line| line.contains(secret));
         assert_eq!(line, None);
     }
+}
+
+/// Connects with a client certificate, and fails to. Returns its key, of which no line may be told.
+#[cfg(feature = "tls")]
+async fn over_tls(told: &mut String) -> String {
+    let authority = certificates::Authority::new("good");
+    let listener = authority.strict_listener(authority.server("localhost"));
+    let start = || RabbitMq::options().tls(listener).start().unwrap();
+    let server = tokio::task::spawn_blocking(start).await.unwrap();
+    let (client, other) = (authority.client("alice"), authority.client("other"));
+    let with = |key: &str| {
+        let tls = mmate_amqp::Tls::new().authority_pem(authority.pem());
+        Amqp::new(server.tls_url()).tls(tls.client_certificate_pem(&*client.certificate, key))
+    };
+    let right = with(&client.key);
+    let connection = right.connect("tests").await.unwrap();
+    write!(told, "{right:?}").unwrap();
+    connection.close().await;
+    for unusable in [&other.key, &client.key.replace("PRIVATE", "ENCRYPTED PRIVATE")] {
+        let wrong = with(unusable);
+        let error = wrong.connect("tests").await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), TransportErrorKind::Configuration);
+        write!(told, "{wrong:?} {error} {error:?}").unwrap();
+    }
+    client.key + &other.key
 }
 
 async fn publish(connection: &dyn Connection, plan: &QueuePlan) {

@@ -41,7 +41,7 @@ pub use mariadb::{MariaDb, MariaDbOptions};
 pub use port::Port;
 pub use postgresql::{PostgreSql, PostgreSqlOptions};
 pub use process::Minder;
-pub use rabbitmq::{RabbitMq, RabbitMqOptions};
+pub use rabbitmq::{RabbitMq, RabbitMqCluster, RabbitMqOptions, TlsListener};
 pub use redis::{Redis, RedisOptions};
 pub use shared::{amqp_url, mariadb_url, postgres_url, redis_url};
 pub use unique::unique;

@@ -119,6 +119,11 @@ impl Server {
         self.plan.ports[0].number()
     }
 
+    /// Another of its ports; the first is number 0.
+    pub(crate) fn further_port(&self, number: usize) -> Option<u16> {
+        self.plan.ports.get(number).map(Port::number)
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.plan.folder.path()
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Live;
 use super::incarnation::Incarnation;
 use super::subscription::Subscription;
+use crate::failure::Failure;
 use crate::link::Session;
 use crate::telemetry;
 
@@ -39,7 +40,15 @@ struct Keeper {
 impl Keeper {
     async fn run(&mut self, hand_over: &mpsc::Sender<Result<Live, TransportError>>) {
         loop {
-            let Ok(session) = self.subscription.link().session().await else { return };
+            let session = match self.subscription.link().session().await {
+                Ok(session) => session,
+                Err(Failure::Closed) => return,
+                Err(failure) => {
+                    let attempted = format!("consume the queue {}", self.subscription.queue());
+                    let _ = hand_over.send(Err(failure.into_error(attempted))).await;
+                    return;
+                }
+            };
             let begin = Instant::now();
             match self.incarnate(&session).await {
                 Ok(live) => {

@@ -1,30 +1,25 @@
-//! The runtime that lapin runs on: tokio's, with TCP streams of ours.
+//! The runtime that lapin runs on: tokio's, with streams of ours.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use async_rs::Tokio;
 use async_rs::traits::{Executor, Reactor, RuntimeKit};
 use async_rs::util::Task;
-use futures_util::Stream;
 use futures_util::io::{AsyncRead, AsyncWrite};
 
-use super::mend::Mended;
-use super::plug::Plug;
+use super::wire::Stream;
 
-/// tokio, as far as lapin is concerned, for one connection.
+/// tokio, as far as lapin is concerned.
 #[derive(Debug, Clone)]
 pub(super) struct Kit {
     tokio: Tokio,
-    plug: Plug,
-    connect_timeout: Duration,
 }
 
 impl Kit {
-    /// A kit whose connection ends when the plug is pulled.
-    pub(super) fn new(plug: Plug, connect_timeout: Duration) -> Self {
-        Self { tokio: Tokio::current(), plug, connect_timeout }
+    pub(super) fn new() -> Self {
+        Self { tokio: Tokio::current() }
     }
 }
 
@@ -53,7 +48,7 @@ impl Executor for Kit {
 }
 
 impl Reactor for Kit {
-    type TcpStream = Mended<<Tokio as Reactor>::TcpStream>;
+    type TcpStream = Stream;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     // async-rs 0.8 does not show the trait that it asks of the socket here, so there is nothing to
@@ -69,34 +64,18 @@ impl Reactor for Kit {
         self.tokio.sleep(time)
     }
 
-    fn interval(&self, time: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+    fn interval(
+        &self,
+        time: Duration,
+    ) -> impl futures_util::Stream<Item = Instant> + Send + 'static {
         self.tokio.interval(time)
     }
 
+    // lapin is handed a stream that is connected.
     fn tcp_connect_addr(
         &self,
-        address: SocketAddr,
+        _: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let connecting = self.tokio.tcp_connect_addr(address);
-        let (plug, limit) = (self.plug.clone(), self.connect_timeout);
-        async move {
-            let too_long = |_| {
-                let text = format!("no TCP connection to {address} within {limit:?}");
-                io::Error::new(io::ErrorKind::TimedOut, text)
-            };
-            let stream = tokio::time::timeout(limit, connecting).await.map_err(too_long)??;
-            plug.put(second_handle(stream.get_ref())?);
-            Ok(Mended::new(stream))
-        }
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
     }
-}
-
-#[cfg(unix)]
-fn second_handle(stream: &impl std::os::fd::AsFd) -> io::Result<TcpStream> {
-    Ok(stream.as_fd().try_clone_to_owned()?.into())
-}
-
-#[cfg(windows)]
-fn second_handle(stream: &impl std::os::windows::io::AsSocket) -> io::Result<TcpStream> {
-    Ok(stream.as_socket().try_clone_to_owned()?.into())
 }

@@ -6,11 +6,13 @@
 //! old one (a channel, the right to settle a delivery) is worth nothing any more.
 
 mod dial;
+mod fate;
 mod kit;
 mod mend;
 mod plug;
 mod session;
 mod supervisor;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use dial::Dialer;
 pub(crate) use session::Session;
+pub(crate) use wire::Security;
 
 use crate::failure::Failure;
 
@@ -56,6 +59,7 @@ enum State {
     Down { since: Instant, reason: Arc<str> },
     Up(Arc<Session>),
     Closed,
+    GivenUp(Failure),
 }
 
 impl Link {
@@ -73,7 +77,8 @@ impl Link {
     /// The current session; waits while there is none.
     ///
     /// # Errors
-    /// [`Failure::Closed`] once the link was closed.
+    /// [`Failure::Closed`] once the link was closed, [`Failure::GivenUp`] when there was none for
+    /// too long.
     pub(crate) async fn session(&self) -> Result<Arc<Session>, Failure> {
         if let State::Up(session) = &*self.state.borrow() {
             return Ok(Arc::clone(session));
@@ -83,6 +88,7 @@ impl Link {
         let Ok(state) = state.wait_for(is_settled).await else { return Err(Failure::Closed) };
         match &*state {
             State::Up(session) => Ok(Arc::clone(session)),
+            State::GivenUp(reason) => Err(reason.clone()),
             State::Closed | State::Down { .. } => Err(Failure::Closed),
         }
     }
@@ -99,6 +105,7 @@ impl Link {
                 Status::down(format!("not connected for {seconds} s: {reason}"))
             }
             State::Closed => Status::down("it was closed"),
+            State::GivenUp(reason) => Status::down(reason.to_string()),
         }
     }
 
@@ -107,6 +114,6 @@ impl Link {
         self.stop.cancel();
         let mut state = self.state.clone();
         // An error says that the supervisor is gone, which is as good.
-        let _ = state.wait_for(|state| matches!(state, State::Closed)).await;
+        let _ = state.wait_for(|state| matches!(state, State::Closed | State::GivenUp(_))).await;
     }
 }

@@ -10,11 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Role;
 use super::plug::Plug;
+use crate::address::Node;
 use crate::failure::{Failure, within};
 
 /// One connection from its making to its end. What was made on it ends with it.
 pub(crate) struct Session {
     generation: u64,
+    node: Node,
     pub(super) connection: Connection,
     plug: Plug,
     role: Role,
@@ -27,6 +29,7 @@ pub(crate) struct Session {
 impl Session {
     pub(super) fn new(
         generation: u64,
+        node: Node,
         connection: Connection,
         plug: Plug,
         role: Role,
@@ -35,6 +38,7 @@ impl Session {
         let blocked = connection.status().blocked();
         Self {
             generation,
+            node,
             connection,
             plug,
             role,
@@ -48,6 +52,11 @@ impl Session {
     /// Counts the connections of a link, from 1.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The one it is with.
+    pub(super) fn node(&self) -> &Node {
+        &self.node
     }
 
     pub(super) fn role(&self) -> Role {

@@ -12,18 +12,35 @@ use tokio_util::sync::CancellationToken;
 
 use super::State;
 use super::dial::Dialer;
+use super::fate::LastFailure;
 use super::session::Session;
+use crate::address::Node;
+use crate::failure::Failure;
 use crate::telemetry;
 
 /// The first session. Unlike later ones it is not worth waiting for if the broker knows us and
 /// refuses: whoever starts a service wants to be told of a wrong password.
 pub(super) async fn first_session(dialer: &Dialer) -> Result<Session, TransportError> {
+    let limit = dialer.settings.give_up_after;
+    let connecting = dialer.fate.bound(limit, async |last| first_attempts(dialer, last).await);
+    connecting.await.unwrap_or_else(|given_up| Err(given_up.into_error(attempted(dialer))))
+}
+
+fn attempted(dialer: &Dialer) -> String {
+    format!("connect to {}", dialer.address)
+}
+
+async fn first_attempts(
+    dialer: &Dialer,
+    last_failure: &LastFailure,
+) -> Result<Session, TransportError> {
     let mut failures = 0;
     loop {
-        let failure = match dialer.dial(1).await {
+        let failure = match dialer.dial(1, None).await {
             Ok(session) => {
                 tracing::info!(
                     address = %dialer.address,
+                    node = %session.node(),
                     role = dialer.role.as_str(),
                     "connected to the broker"
                 );
@@ -33,8 +50,7 @@ pub(super) async fn first_session(dialer: &Dialer) -> Result<Session, TransportE
         };
         let kind = failure.kind_of_connect();
         if kind != TransportErrorKind::Unreachable {
-            let error = TransportError::new(kind, format!("connect to {}", dialer.address))
-                .caused_by(failure.to_string());
+            let error = TransportError::new(kind, attempted(dialer)).caused_by(failure.to_string());
             return Err(match dialer.address.has_empty_vhost() {
                 true => error.hint(
                     "the URL's path / is the virtual host with the empty name; the default \
@@ -44,6 +60,7 @@ pub(super) async fn first_session(dialer: &Dialer) -> Result<Session, TransportE
             });
         }
         failures += 1;
+        last_failure.is(&failure);
         let delay = dialer.settings.reconnect.delay(failures);
         tracing::warn!(
             address = %dialer.address,
@@ -76,6 +93,10 @@ pub(super) async fn supervise(
                 session.close().await;
                 break;
             }
+            reason = dialer.fate.sealed() => {
+                session.close().await;
+                return give_up(&dialer, &state, reason);
+            }
         };
         session.end();
         state.send_replace(State::Down { since: Instant::now(), reason: reason.as_str().into() });
@@ -83,6 +104,7 @@ pub(super) async fn supervise(
         telemetry::blocked(role, false);
         tracing::warn!(
             address = %dialer.address,
+            node = %session.node(),
             role,
             reason,
             generation = session.generation(),
@@ -90,6 +112,7 @@ pub(super) async fn supervise(
             "lost the connection to the broker"
         );
         let next = session.generation() + 1;
+        let last = session.node().clone();
         drop(session);
         // Whatever ends each connection as soon as it is made must not keep us busy making others.
         short_lives = if up_since.elapsed() < SHORT_LIFE { short_lives + 1 } else { 0 };
@@ -97,8 +120,14 @@ pub(super) async fn supervise(
             0 => Duration::ZERO,
             failures => dialer.settings.reconnect.delay(failures),
         };
+        let reconnecting = dialer.fate.bound(dialer.settings.give_up_after, async |failure| {
+            reconnect(&dialer, next, &last, pause, failure).await
+        });
         session = tokio::select! {
-            session = reconnect(&dialer, next, pause) => Arc::new(session),
+            session = reconnecting => match session {
+                Ok(session) => Arc::new(session),
+                Err(reason) => return give_up(&dialer, &state, reason),
+            },
             () = stop.cancelled() => break,
         };
         telemetry::reconnected(role);
@@ -108,16 +137,31 @@ pub(super) async fn supervise(
     telemetry::connected(role, false);
 }
 
+/// Tells everybody who waits for a session that there will be none.
+fn give_up(dialer: &Dialer, state: &watch::Sender<State>, reason: Failure) {
+    let role = dialer.role.as_str();
+    tracing::error!(address = %dialer.address, role, %reason, "the broker is given up");
+    telemetry::connected(role, false);
+    state.send_replace(State::GivenUp(reason));
+}
+
 /// Tries until it is connected: whatever the broker says now, it knew us before.
-async fn reconnect(dialer: &Dialer, generation: u64, pause: Duration) -> Session {
+async fn reconnect(
+    dialer: &Dialer,
+    generation: u64,
+    last: &Node,
+    pause: Duration,
+    last_failure: &LastFailure,
+) -> Session {
     let begin = Instant::now();
     tokio::time::sleep(pause).await;
     let mut failures = 0;
     loop {
-        let failure = match dialer.dial(generation).await {
+        let failure = match dialer.dial(generation, Some(last)).await {
             Ok(session) => {
                 tracing::info!(
                     address = %dialer.address,
+                    node = %session.node(),
                     role = dialer.role.as_str(),
                     generation,
                     after = ?begin.elapsed(),
@@ -128,6 +172,7 @@ async fn reconnect(dialer: &Dialer, generation: u64, pause: Duration) -> Session
             Err(failure) => failure,
         };
         failures += 1;
+        last_failure.is(&failure);
         let delay = dialer.settings.reconnect.delay(failures);
         let (address, role) = (&dialer.address, dialer.role.as_str());
         if failure.kind_of_connect() == TransportErrorKind::Unreachable {

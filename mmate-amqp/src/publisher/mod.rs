@@ -93,7 +93,13 @@ impl Publisher {
         let mut failures = 0;
         loop {
             progress.lacks = "the connection did not come back";
-            let session = self.link.session().await.map_err(|_| PublishError::Closed)?;
+            let session = self.link.session().await.map_err(|failure| match failure {
+                Failure::Closed => PublishError::Closed,
+                failure => PublishError::Ambiguous {
+                    destination: parcel.destination(),
+                    reason: failure.to_string(),
+                },
+            })?;
             progress.lacks = "the broker blocked the connection";
             session.unblocked().await;
             progress.lacks = "the broker did not confirm it";

@@ -2,15 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "tls")]
+mod certificates;
 mod connecting;
 mod dead_letters;
 mod delays;
 mod health;
 mod matcher;
+mod nodes;
 mod proxy;
 mod publishing;
 mod recovery;
 mod strangers;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod topology;
 mod traffic;

@@ -22,6 +22,8 @@ pub enum TransportErrorKind {
     Unreachable,
     /// The broker refuses the credentials or the virtual host.
     AccessRefused,
+    /// The broker does not show that it is the one that is meant: its certificate does not verify.
+    Untrusted,
     /// The broker knows us but does not permit this.
     Forbidden,
     /// A queue or an exchange is not there.
@@ -71,6 +73,7 @@ impl fmt::Display for TransportError {
         let what = match self.kind {
             TransportErrorKind::Unreachable => "the broker is unreachable",
             TransportErrorKind::AccessRefused => "the broker refuses the credentials",
+            TransportErrorKind::Untrusted => "the broker cannot be trusted",
             TransportErrorKind::Forbidden => "the broker does not permit it",
             TransportErrorKind::NotFound => "not found",
             TransportErrorKind::Mismatch => "it exists with other arguments",
