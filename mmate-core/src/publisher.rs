@@ -8,8 +8,9 @@ use tracing::Instrument;
 
 use crate::context::Shared;
 use crate::message::{CorrelationId, Headers, MessageId, Meta, Outgoing};
+use crate::request::{Request, Requests};
 use crate::trace;
-use crate::transport::{Connection, PublishError, Transport, TransportError};
+use crate::transport::{Connection, Publication, PublishError, Transport, TransportError};
 
 /// Publishes messages and returns when the broker has them. Cheap to clone.
 ///
@@ -30,6 +31,7 @@ pub struct Publisher {
     connection: Arc<dyn Connection>,
     source: Arc<str>,
     lineage: Option<Arc<Lineage>>,
+    requests: Arc<Requests>,
 }
 
 /// The message that others are published because of.
@@ -54,8 +56,9 @@ impl Lineage {
             trace,
             cause: meta.id.clone(),
             correlation: meta
-                .correlation_id
+                .conversation
                 .clone()
+                .or_else(|| meta.correlation_id.clone())
                 .or_else(|| meta.id.as_ref().map(CorrelationId::from)),
             scope: Arc::clone(&shared.scope),
             published: AtomicU64::new(0),
@@ -74,11 +77,13 @@ impl Publisher {
     ) -> Result<Self, TransportError> {
         let source = source.into();
         let connection = Arc::from(transport.connect(&source).await?);
-        Ok(Self::new(connection, source))
+        let instance = format!("{:016x}", fastrand::u64(..));
+        Ok(Self::new(connection, source, &instance))
     }
 
-    pub(crate) fn new(connection: Arc<dyn Connection>, source: Arc<str>) -> Self {
-        Self { connection, source, lineage: None }
+    pub(crate) fn new(connection: Arc<dyn Connection>, source: Arc<str>, instance: &str) -> Self {
+        let requests = Arc::new(Requests::new(&source, instance));
+        Self { connection, source, lineage: None, requests }
     }
 
     pub(crate) fn within(&self, lineage: Lineage) -> Self {
@@ -86,6 +91,7 @@ impl Publisher {
             connection: Arc::clone(&self.connection),
             source: Arc::clone(&self.source),
             lineage: Some(Arc::new(lineage)),
+            requests: Arc::clone(&self.requests),
         }
     }
 
@@ -94,7 +100,54 @@ impl Publisher {
     /// # Errors
     /// [`PublishError`] says whether the message was invalid, found no queue, was refused, or
     /// whether nobody knows ([`PublishError::Ambiguous`]).
-    pub async fn publish(&self, mut message: Outgoing) -> Result<MessageId, PublishError> {
+    pub async fn publish(&self, message: Outgoing) -> Result<MessageId, PublishError> {
+        let (id, publication) = self.attributed(message).into_publication(&self.source)?;
+        self.send(&id, publication).await?;
+        Ok(id)
+    }
+
+    /// Asks, and waits for the reply: a command or a query, to be awaited.
+    ///
+    /// The reply is decoded to whatever type is asked for. The wait ends after 30 s unless
+    /// [`timeout`](Request::timeout) says otherwise; dropping the future ends it at once. Any number
+    /// of requests can wait at the same time. In a handler, a request belongs to the message being
+    /// handled, as with [`publish`](Self::publish).
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # use mmate_core::{Outgoing, Publisher, RequestError};
+    /// use std::time::Duration;
+    /// # #[derive(Serialize)] struct PriceOf { sku: String }
+    /// # #[derive(Deserialize)] struct Price { cents: u64 }
+    /// # async fn example(publisher: Publisher) -> Result<(), RequestError> {
+    /// let question = Outgoing::query("GetPrice", &PriceOf { sku: "A-1".to_owned() });
+    /// let price: Price = publisher.request(question).timeout(Duration::from_secs(5)).await?;
+    /// # let _ = price.cents; Ok(()) }
+    /// ```
+    pub fn request<T>(&self, message: Outgoing) -> Request<T> {
+        Request::new(self.clone(), message)
+    }
+
+    /// How many requests wait for their replies now, over all clones of this publisher.
+    #[must_use]
+    pub fn requests_waiting(&self) -> usize {
+        self.requests.waiting()
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    pub(crate) fn connection(&self) -> &dyn Connection {
+        &*self.connection
+    }
+
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Gives a message its place in the conversation that it belongs to, and its id.
+    pub(crate) fn attributed(&self, mut message: Outgoing) -> Outgoing {
         if let Some(lineage) = &self.lineage {
             message.inherit(&lineage.inherited);
             if let Some(correlation) = &lineage.correlation {
@@ -105,14 +158,21 @@ impl Publisher {
                 message = message.id(cause.child(&lineage.scope, ordinal));
             }
         }
-        let (id, mut publication) = message.into_publication(&self.source)?;
+        message
+    }
+
+    /// Publishes what was prepared from an attributed message.
+    pub(crate) async fn send(
+        &self,
+        id: &MessageId,
+        mut publication: Publication,
+    ) -> Result<(), PublishError> {
         if let Some(lineage) = &self.lineage {
             trace::pass_on(&lineage.trace, &mut publication.message.headers);
         }
         let span = trace::send(&publication.destination, id.as_str(), self.system());
         trace::inject(&span, &mut publication.message.headers);
-        self.connection.publish(publication).instrument(span).await?;
-        Ok(id)
+        self.connection.publish(publication).instrument(span).await
     }
 
     /// The broker's kind, for traces.

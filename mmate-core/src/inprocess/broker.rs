@@ -170,6 +170,7 @@ impl State {
         for (id, subscriber) in gone {
             if let Some(queue) = self.queues.get_mut(&subscriber.queue) {
                 queue.consumers.retain(|other| *other != id);
+                queue.used();
             }
             subscriber.wake.notify_one();
         }
@@ -205,20 +206,26 @@ impl State {
             return Err(failed(TransportErrorKind::Configuration).hint(hint));
         }
         let class = Class::of(plan, connection);
+        self.end_expired();
         if let Some(queue) = self.queues.get(&plan.name) {
             check_access(queue, connection).map_err(failed)?;
-            if plan.declare == Declare::Create && queue.class != class {
+            let same = queue.class == class && queue.expires == plan.expires;
+            if plan.declare == Declare::Create && !same {
                 let hint = "use it as it is with .passive(), or give the queue another name";
                 return Err(failed(TransportErrorKind::Mismatch).hint(hint));
             }
         } else if plan.declare == Declare::Passive {
             return Err(failed(TransportErrorKind::NotFound));
         }
-        let queue = self.queues.entry(plan.name.clone()).or_insert_with(|| Queue::new(class));
+        let made = || Queue::planned(class, plan);
+        let queue = self.queues.entry(plan.name.clone()).or_insert_with(made);
+        queue.used();
         for binding in &plan.bindings {
             queue.bind(binding);
         }
-        if let Class::Durable(_) = class {
+        if let Class::Durable(_) = class
+            && plan.dead_letters
+        {
             self.dead_letter_queue(&plan.name);
         }
         Ok(())
@@ -233,6 +240,7 @@ impl State {
     ) -> Result<(ConsumerId, Arc<Notify>), TransportError> {
         let failed = |kind| TransportError::new(kind, format!("consume the queue {name:?}"));
         self.check_open(connection).map_err(failed)?;
+        self.end_expired();
         let id = self.number();
         let queue =
             self.queues.get_mut(name).ok_or_else(|| failed(TransportErrorKind::NotFound))?;
@@ -258,6 +266,7 @@ impl State {
         connection: ConnectionId,
     ) -> Result<(), PublishError> {
         self.check_open(connection).map_err(|_| PublishError::Closed)?;
+        self.end_expired();
         let Publication { destination, message, mandatory } = publication;
         let (targets, exchange, routing_key) = match &destination {
             Destination::Exchange { name, topic } => {
@@ -287,6 +296,12 @@ impl State {
             return Err(PublishError::Ambiguous { destination: destination.to_string(), reason });
         }
         Ok(())
+    }
+
+    /// Removes the queues that nobody has used for too long.
+    fn end_expired(&mut self) {
+        let now = Instant::now();
+        self.queues.retain(|_, queue| !queue.is_expired(now));
     }
 
     fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
@@ -382,11 +397,13 @@ impl State {
         }
     }
 
-    pub(super) fn queue_names(&self) -> Vec<String> {
+    pub(super) fn queue_names(&mut self) -> Vec<String> {
+        self.end_expired();
         self.queues.keys().cloned().collect()
     }
 
     pub(super) fn queue_state(&mut self, name: &str) -> Option<QueueState> {
+        self.end_expired();
         self.show_due_of(name);
         self.queues.get(name).map(Queue::state)
     }

@@ -1,6 +1,7 @@
 //! One queue: what waits, what is held, what is delayed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -57,6 +58,10 @@ pub(super) struct Queue {
     pub(super) class: Class,
     /// The consumers, the next one to be served first.
     pub(super) consumers: VecDeque<ConsumerId>,
+    /// How long it stays without a consumer.
+    pub(super) expires: Option<Duration>,
+    /// Since when it has none.
+    idle_since: Instant,
     bindings: Vec<(String, TopicPattern)>,
     ready: BTreeMap<Place, Stored>,
     delayed: BTreeMap<(Instant, Place), Stored>,
@@ -77,11 +82,28 @@ impl Queue {
         Self {
             class,
             consumers: VecDeque::new(),
+            expires: None,
+            idle_since: Instant::now(),
             bindings: Vec::new(),
             ready: BTreeMap::new(),
             delayed: BTreeMap::new(),
             held: HashMap::new(),
         }
+    }
+
+    pub(super) fn planned(class: Class, plan: &QueuePlan) -> Self {
+        Self { expires: plan.expires, ..Self::new(class) }
+    }
+
+    /// Notes that somebody uses it, or has just ceased to.
+    pub(super) fn used(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
+    /// Whether nobody has used it for too long.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        let expired = |expires| now.saturating_duration_since(self.idle_since) >= expires;
+        self.consumers.is_empty() && self.expires.is_some_and(expired)
     }
 
     /// Binds it by the key that a broker would be given: globs are not the broker's business.
