@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::StreamExt;
 use tracing::Instrument;
 
 use crate::context::Shared;
@@ -106,6 +107,39 @@ impl Publisher {
         Ok(id)
     }
 
+    /// Publishes many messages at once, as far as the broker's window has room, and returns for each,
+    /// in their order, what [`publish`](Self::publish) would. One that fails leaves the others alone.
+    ///
+    /// In a handler, ids are given in the order of the messages, so a second run that publishes the
+    /// same messages in the same order publishes the same ids.
+    ///
+    /// ```
+    /// # use mmate_core::{InProcess, Outgoing, Publisher};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let publisher = Publisher::connect(&InProcess::new(), "shop").await?;
+    /// let events = (1..=3).map(|n| Outgoing::event("order.created.eu", "OrderCreated", &n).allow_unroutable());
+    /// let results = publisher.publish_all(events).await;
+    /// assert!(results.iter().all(Result::is_ok));
+    /// # Ok(()) }
+    /// ```
+    pub async fn publish_all<I>(&self, messages: I) -> Vec<Result<MessageId, PublishError>>
+    where
+        I: IntoIterator<Item = Outgoing>,
+    {
+        // All ids are given before the first message is on its way.
+        let messages: Vec<_> = messages
+            .into_iter()
+            .map(|message| self.attributed(message).into_publication(&self.source))
+            .collect();
+        let publishing = messages.into_iter().map(|prepared| async move {
+            let (id, publication) = prepared?;
+            self.send(&id, publication).await?;
+            Ok(id)
+        });
+        futures_util::stream::iter(publishing).buffered(AT_ONCE).collect().await
+    }
+
     /// Asks, and waits for the reply: a command or a query, to be awaited.
     ///
     /// The reply is decoded to whatever type is asked for. The wait ends after 30 s unless
@@ -186,6 +220,10 @@ impl Publisher {
         self.connection.close().await;
     }
 }
+
+/// How many messages of a batch wait for the broker at a time, or for the transport's own window if
+/// that is narrower.
+const AT_ONCE: usize = 1_000;
 
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ mod matcher;
 mod proxy;
 mod publishing;
 mod recovery;
+mod requests;
 mod strangers;
 mod support;
 mod topology;

@@ -118,6 +118,8 @@ macro_rules! transport_conformance {
                 a_delayed_message_comes_back_to_its_own_queue_only,
                 a_delayed_message_outlives_its_connection,
                 a_queue_per_instance_delays_too,
+                a_message_that_waits_too_long_is_not_shown_but_dead_lettered,
+                a_message_that_was_shown_in_time_does_not_expire_while_it_is_delayed,
             }
             dead_letters {
                 a_dead_letter_says_why_and_where_it_comes_from,
@@ -161,6 +163,7 @@ macro_rules! transport_conformance {
                 a_stop_finishes_what_runs_and_gives_back_the_rest,
                 a_stop_drops_what_runs_longer_than_the_drain,
                 what_a_handler_publishes_belongs_to_what_it_handles,
+                many_messages_are_published_at_once_and_each_has_its_own_result,
                 a_second_attempt_publishes_the_same_ids_again,
                 a_trace_and_named_headers_go_on,
                 what_is_handled_during_a_cut_does_not_run_twice,

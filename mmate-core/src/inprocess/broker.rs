@@ -284,7 +284,9 @@ impl State {
             let destination = destination.to_string();
             return if mandatory { Err(PublishError::Unroutable { destination }) } else { Ok(()) };
         }
-        let stored = Stored { message, exchange, routing_key, redelivered: false };
+        let expires_after = message.properties.expires_after;
+        let expires_at = expires_after.map(|after| Instant::now() + after.min(LONGEST_DELAY));
+        let stored = Stored { message, exchange, routing_key, redelivered: false, expires_at };
         let copies = if self.faults.duplicate() { 2 } else { 1 };
         for queue in &targets {
             for _ in 0..copies {
@@ -327,6 +329,7 @@ impl State {
     /// Puts a message into a queue's dead-letter queue.
     pub(super) fn bury(&mut self, queue: &str, mut stored: Stored) {
         let name = self.dead_letter_queue(queue);
+        stored.stays();
         stored.exchange.clear();
         stored.routing_key.clone_from(&name);
         stored.redelivered = false;
@@ -335,6 +338,7 @@ impl State {
 
     /// Hides a message for a while. It then comes back to this queue only.
     pub(super) fn show_later(&mut self, name: &str, after: Duration, mut stored: Stored) {
+        stored.stays();
         stored.exchange.clear();
         name.clone_into(&mut stored.routing_key);
         stored.redelivered = false;
@@ -351,8 +355,14 @@ impl State {
 
     /// Hands out what waits in a queue, in turn, as far as its consumers have room.
     pub(super) fn serve(&mut self, name: &str) {
+        self.drop_expired(name);
+        let now = Instant::now();
         let Some(queue) = self.queues.get_mut(name).filter(|_| !self.paused) else { return };
         while queue.has_ready() {
+            if queue.has_expired(now) {
+                // It is taken out, and what comes after it served.
+                return self.serve(name);
+            }
             let consumers = &self.consumers;
             let free = |id: &ConsumerId| consumers.get(id).is_some_and(Subscriber::has_room);
             let Some(at) = queue.consumers.iter().position(free) else { return };
@@ -366,6 +376,18 @@ impl State {
             subscriber.held += 1;
             subscriber.buffer.push_back(tag);
             subscriber.wake.notify_one();
+        }
+    }
+
+    /// Takes out what has waited for too long. A quorum queue gives it to its dead-letter queue.
+    fn drop_expired(&mut self, name: &str) {
+        let now = Instant::now();
+        while let Some(queue) = self.queues.get_mut(name)
+            && let Some(expired) = queue.pop_expired(now)
+        {
+            if queue.class == Class::Durable(QueueKind::Quorum) {
+                self.bury(name, expired);
+            }
         }
     }
 
@@ -404,11 +426,18 @@ impl State {
 
     pub(super) fn queue_state(&mut self, name: &str) -> Option<QueueState> {
         self.end_expired();
+        // What expires elsewhere may come here.
+        for queue in self.queue_names() {
+            self.drop_expired(&queue);
+        }
         self.show_due_of(name);
         self.queues.get(name).map(Queue::state)
     }
 
     pub(super) fn messages(&mut self, name: &str) -> Vec<Message> {
+        for queue in self.queue_names() {
+            self.drop_expired(&queue);
+        }
         self.show_due_of(name);
         self.queues.get(name).map(Queue::messages).unwrap_or_default()
     }

@@ -31,6 +31,16 @@ pub(super) struct Stored {
     pub(super) exchange: String,
     pub(super) routing_key: String,
     pub(super) redelivered: bool,
+    /// When it has waited for too long.
+    pub(super) expires_at: Option<Instant>,
+}
+
+impl Stored {
+    /// Ends its expiring, once it was shown.
+    pub(super) fn stays(&mut self) {
+        self.expires_at = None;
+        self.message.properties.expires_after = None;
+    }
 }
 
 /// What a queue is, as far as a second declaration must agree with it.
@@ -137,6 +147,19 @@ impl Queue {
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Stored> {
         let first = self.delayed.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
+    }
+
+    /// Takes out the first message that waits, if it has waited for too long. Only the first is looked
+    /// at, as on RabbitMQ.
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Stored> {
+        let first = self.ready.first_entry()?;
+        first.get().expires_at.is_some_and(|at| at <= now).then(|| first.remove())
+    }
+
+    /// Whether the first message that waits has waited for too long.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        let first = self.ready.first_key_value();
+        first.and_then(|(_, stored)| stored.expires_at).is_some_and(|at| at <= now)
     }
 
     pub(super) fn has_ready(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Messages on their way out.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -41,6 +41,7 @@ pub struct Outgoing {
     causation_id: Option<CausationId>,
     reply_to: Option<String>,
     conversation: Option<CorrelationId>,
+    expires_after: Option<Duration>,
     headers: Headers,
     mandatory: bool,
 }
@@ -155,6 +156,7 @@ impl Outgoing {
             causation_id: None,
             reply_to: None,
             conversation: None,
+            expires_after: None,
             headers: Headers::new(),
             mandatory: true,
         }
@@ -195,6 +197,25 @@ impl Outgoing {
     /// Sets the kind.
     pub fn kind(mut self, kind: MessageKind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// Takes the message out of a queue in which it has waited for so long, to the millisecond and 49
+    /// days at most, without having been shown to anybody. What was shown and comes back by a retry
+    /// does not expire.
+    ///
+    /// A quorum queue, the default, gives what has expired to its dead-letter queue; a classic one
+    /// forgets it. Each queue looks at its first message only, so one that waits behind others may
+    /// be there longer, but is not shown.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mmate_core::Outgoing;
+    /// let offer = Outgoing::event("offer.made.eu", "OfferMade", &7).expires_after(Duration::from_secs(60));
+    /// # let _ = offer;
+    /// ```
+    pub fn expires_after(mut self, time: Duration) -> Self {
+        self.expires_after = Some(time);
         self
     }
 
@@ -287,6 +308,7 @@ impl Outgoing {
             timestamp: Some(now),
             reply_to: self.reply_to.clone(),
             app_id: Some(source.to_owned()),
+            expires_after: self.expires_after,
             persistent: true,
         };
         let envelope = Envelope {

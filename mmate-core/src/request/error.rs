@@ -168,6 +168,30 @@ mod tests {
         assert_eq!(failed(reply(Some("false".into()), &Value::from(7))).code, "");
     }
 
+    /// The golden replies of mmate for Go.
+    #[test]
+    fn replies_of_mmate_for_go_are_read_as_they_are_meant() {
+        let golden = include_str!("../../tests/fixtures/mmate-go-wire.json");
+        let golden: Value = serde_json::from_str(golden).unwrap();
+        let replies = golden["messages"].as_array().unwrap().iter();
+        let replies = replies.filter(|m| m["headers"]["x-message-kind"]["value"] == "reply");
+        let read: Vec<_> = replies
+            .map(|captured| {
+                let mut message = Message::new(serde_json::to_vec(&captured["body"]).unwrap());
+                let success = captured["headers"]["x-success"]["value"].as_str().unwrap();
+                message.headers.insert(wire::SUCCESS, success);
+                read::<Value>(message)
+            })
+            .collect();
+        match &read[..] {
+            [Ok(order), Err(RequestError::Failed(error))] => {
+                assert_eq!(order["orderId"], "O");
+                assert_eq!((error.code.as_str(), error.message.as_str()), ("X", "boom"));
+            }
+            other => panic!("one reply and one error reply: {other:?}"),
+        }
+    }
+
     #[test]
     fn a_payload_that_happens_to_say_no_is_no_error() {
         let no = serde_json::json!({"success": false});
