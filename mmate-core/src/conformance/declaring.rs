@@ -146,7 +146,8 @@ pub async fn a_queue_for_replies_has_no_dead_letter_queue_and_keeps_what_comes_d
     let mut letters = QueuePlan::new(queue.dead_letter_queue(), QueueMode::Shared);
     letters.declare = Declare::Passive;
     let missing = soon("looking for a queue", stage.connection.declare(&letters)).await;
-    assert_eq!(missing.unwrap_err().kind(), TransportErrorKind::NotFound);
+    let missing = missing.expect_err("there is no dead-letter queue");
+    assert_eq!(missing.kind(), TransportErrorKind::NotFound);
 
     let mut inbox = stage.inbox(&queue).await;
     stage.put(&queue, Message::new("before")).await;

@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chaos::Faults;
-use super::queue::{Class, Queue, QueueState, Stored};
+use super::queue::{Class, Queue, Stored};
 use crate::health::Status;
-use crate::message::{Message, wire};
+use crate::message::wire;
 use crate::transport::{
     Declare, Destination, Publication, PublishError, QueueKind, QueuePlan, TransportError,
     TransportErrorKind,
@@ -300,12 +300,6 @@ impl State {
         Ok(())
     }
 
-    /// Removes the queues that nobody has used for too long.
-    fn end_expired(&mut self) {
-        let now = Instant::now();
-        self.queues.retain(|_, queue| !queue.is_expired(now));
-    }
-
     fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
         if self.is_open(connection) { Ok(()) } else { Err(TransportErrorKind::Closed) }
     }
@@ -379,18 +373,6 @@ impl State {
         }
     }
 
-    /// Takes out what has waited for too long. A quorum queue gives it to its dead-letter queue.
-    fn drop_expired(&mut self, name: &str) {
-        let now = Instant::now();
-        while let Some(queue) = self.queues.get_mut(name)
-            && let Some(expired) = queue.pop_expired(now)
-        {
-            if queue.class == Class::Durable(QueueKind::Quorum) {
-                self.bury(name, expired);
-            }
-        }
-    }
-
     fn serve_all(&mut self) {
         for name in self.queue_names() {
             self.serve(&name);
@@ -417,29 +399,6 @@ impl State {
         for name in self.queue_names() {
             self.show_due_of(&name);
         }
-    }
-
-    pub(super) fn queue_names(&mut self) -> Vec<String> {
-        self.end_expired();
-        self.queues.keys().cloned().collect()
-    }
-
-    pub(super) fn queue_state(&mut self, name: &str) -> Option<QueueState> {
-        self.end_expired();
-        // What expires elsewhere may come here.
-        for queue in self.queue_names() {
-            self.drop_expired(&queue);
-        }
-        self.show_due_of(name);
-        self.queues.get(name).map(Queue::state)
-    }
-
-    pub(super) fn messages(&mut self, name: &str) -> Vec<Message> {
-        for queue in self.queue_names() {
-            self.drop_expired(&queue);
-        }
-        self.show_due_of(name);
-        self.queues.get(name).map(Queue::messages).unwrap_or_default()
     }
 }
 

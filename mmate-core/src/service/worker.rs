@@ -215,14 +215,14 @@ impl Tasks {
         let tells_failures = self.endpoint.handler.answers();
         let answering = reply::answer(context, &verdict.outcome, tells_failures, self.lost_replies);
         match answering.await {
-            Answering::Silent => return verdict,
+            Answering::Silent => verdict,
             Answering::Sent => {
                 self.ledger.replied();
-                return verdict;
+                verdict
             }
             Answering::Dropped => {
                 self.ledger.reply_lost();
-                return verdict;
+                verdict
             }
             Answering::Instead(outcome) => {
                 self.ledger.reply_lost();
