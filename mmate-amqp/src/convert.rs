@@ -20,6 +20,7 @@ pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message {
         ours.timestamp = properties.timestamp().and_then(time);
         ours.reply_to = text(properties.reply_to());
         ours.app_id = text(properties.app_id());
+        ours.expires_after = properties.expiration().as_ref().and_then(milliseconds);
         ours.persistent = *properties.delivery_mode() == Some(PERSISTENT);
         ours
     };
@@ -74,6 +75,7 @@ pub(crate) fn properties(message: &Message) -> Result<BasicProperties, String> {
         timestamp,
         reply_to,
         app_id,
+        expires_after,
         persistent,
         ..
     } = &message.properties;
@@ -102,6 +104,11 @@ pub(crate) fn properties(message: &Message) -> Result<BasicProperties, String> {
     }
     if let Some(seconds) = timestamp.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {
         made = made.with_timestamp(seconds.as_secs());
+    }
+    if let Some(time) = expires_after {
+        // The broker takes no more than 2^32 - 1.
+        let millis = time.as_nanos().div_ceil(1_000_000).min(u32::MAX.into());
+        made = made.with_expiration(millis.to_string().into());
     }
     if !message.headers.is_empty() {
         let mut table = FieldTable::default();
@@ -169,6 +176,11 @@ fn value(header: &HeaderValue) -> AMQPValue {
 pub(crate) fn short(what: &str, text: &str) -> Result<ShortString, String> {
     ShortString::try_new(text)
         .map_err(|_| format!("the {what} has {} bytes, 255 at most are sent", text.len()))
+}
+
+/// An expiration, which is written as text.
+fn milliseconds(text: &ShortString) -> Option<Duration> {
+    text.as_str().parse().ok().map(Duration::from_millis)
 }
 
 fn time(seconds: u64) -> Option<SystemTime> {

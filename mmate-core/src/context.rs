@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::message::{Envelope, Malformed, Message, MessageId, Meta};
 use crate::outcome::{DeadReason, HandlerError};
 use crate::publisher::{Lineage, Publisher};
+use crate::reply::ReplyPolicy;
 use crate::transport::Delivery;
 
 /// All that is known while one message is handled: middleware sees it, extractors read from it.
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) publisher: Publisher,
     /// The headers that what handlers publish takes over.
     pub(crate) propagated: Arc<[String]>,
+    pub(crate) replies: ReplyPolicy,
 }
 
 impl Context {
@@ -196,6 +198,22 @@ impl Context {
     #[must_use]
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
+    }
+
+    /// The queue that a reply to this message goes to, if somebody waits for one. It comes from the
+    /// property `reply_to`, else from the envelope, else from `payload.replyTo`.
+    ///
+    /// # Errors
+    /// When it names a queue that replies must not go to: a permanent error, `malformed`.
+    pub fn reply_address(&self) -> Result<Option<&str>, HandlerError> {
+        let in_body = || self.envelope().ok().and_then(|envelope| envelope.reply_to.as_deref());
+        let Some(address) = self.meta.reply_to.as_deref().or_else(in_body) else {
+            return Ok(None);
+        };
+        match self.shared.replies.check(address, &self.queue) {
+            Ok(()) => Ok(Some(address)),
+            Err(refused) => Err(HandlerError::dead(DeadReason::Malformed, refused)),
+        }
     }
 
     /// Leaves a value for extractors and inner middleware.

@@ -13,6 +13,8 @@ mod inprocess;
 mod middleware;
 mod outcome;
 mod publisher;
+mod reply;
+mod request;
 mod service;
 mod stats;
 mod subscription;
@@ -32,6 +34,8 @@ pub use outcome::{
     Outcome, Permanent, error_chain,
 };
 pub use publisher::Publisher;
+pub use reply::{Answer, LostReplies, RefusedReplyAddress, Reply, ReplyError};
+pub use request::{ErrorReply, Request, RequestError};
 pub use service::{
     ConfigError, Overlap, Run, Running, Service, ServiceError, Surroundings, shutdown_signal,
 };

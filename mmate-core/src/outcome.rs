@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::reply::{Answer, ReplyError};
+
 /// An error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
@@ -14,6 +16,10 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 pub enum Outcome {
     /// Handled: it is acknowledged.
     Done,
+    /// Handled, with an answer for whoever asked: that is published, and when the broker has it the
+    /// message is acknowledged. Without a reply address in the message it is as good as
+    /// [`Done`](Self::Done).
+    Answered(Answer),
     /// Its effect is there already: it is acknowledged without having run.
     Duplicate(Duplicate),
     /// It failed and is shown again later; this counts as an attempt.
@@ -38,13 +44,23 @@ pub struct Duplicate {
     pub reason: DuplicateReason,
     /// Since when its effect is there, by the store's clock.
     pub since: Option<SystemTime>,
+    /// What the first copy was answered. It is sent again, marked as replayed; without it a
+    /// duplicate of a request is not answered.
+    pub answer: Option<Answer>,
 }
 
 impl Duplicate {
     /// A duplicate for this reason.
     #[must_use]
     pub fn new(reason: DuplicateReason, since: Option<SystemTime>) -> Self {
-        Self { reason, since }
+        Self { reason, since, answer: None }
+    }
+
+    /// Adds what the first copy was answered.
+    #[must_use]
+    pub fn answered(mut self, answer: Answer) -> Self {
+        self.answer = Some(answer);
+        self
     }
 }
 
@@ -106,6 +122,8 @@ pub enum DeadReason {
     Conflict,
     /// The handler asked for it.
     Handler,
+    /// It was handled, but nothing takes its reply any more.
+    Unanswerable,
 }
 
 impl DeadReason {
@@ -120,6 +138,7 @@ impl DeadReason {
             Self::MissingId => "missing-id",
             Self::Conflict => "conflict",
             Self::Handler => "handler",
+            Self::Unanswerable => "unanswerable",
         }
     }
 }
@@ -146,12 +165,18 @@ impl Outcome {
     }
 }
 
-/// What a handler may return inside its `Ok`: `()` for [`Outcome::Done`], or an [`Outcome`].
+/// What a handler may return inside its `Ok`: `()` for [`Outcome::Done`], a
+/// [`Reply`](crate::Reply), or an [`Outcome`].
 #[diagnostic::on_unimplemented(
     message = "a handler's `Ok` cannot be `{Self}`",
-    note = "return `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`"
+    note = "return `Result<(), HandlerError>`, `Result<Reply<T>, HandlerError>` or \
+            `Result<Outcome, HandlerError>`"
 )]
 pub trait IntoOutcome {
+    /// Whether a handler that returns this answers requests, so that it must not run for one whose
+    /// reply address is not allowed, and whoever asked is told also of a failure.
+    const ANSWERS: bool = false;
+
     /// The outcome it stands for.
     fn into_outcome(self) -> Outcome;
 }
@@ -185,6 +210,7 @@ impl IntoOutcome for Outcome {
 pub struct HandlerError {
     source: BoxError,
     class: ErrorClass,
+    answer: Option<Box<ReplyError>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +222,7 @@ enum ErrorClass {
 impl HandlerError {
     /// A failure that may pass: another attempt is made.
     pub fn retryable(error: impl Into<BoxError>) -> Self {
-        Self { source: error.into(), class: ErrorClass::Retryable { after: None } }
+        Self { source: error.into(), class: ErrorClass::Retryable { after: None }, answer: None }
     }
 
     /// A failure that no repetition mends: the message becomes a dead letter.
@@ -206,7 +232,13 @@ impl HandlerError {
 
     /// As [`permanent`](Self::permanent), with another reason.
     pub fn dead(reason: DeadReason, error: impl Into<BoxError>) -> Self {
-        Self { source: error.into(), class: ErrorClass::Permanent(reason) }
+        Self { source: error.into(), class: ErrorClass::Permanent(reason), answer: None }
+    }
+
+    /// What whoever asked is told, if this is an answer and no failure.
+    #[must_use]
+    pub fn reply(&self) -> Option<&ReplyError> {
+        self.answer.as_deref()
     }
 
     /// Sets when the next attempt is made, instead of what the retry policy says.
@@ -262,6 +294,15 @@ impl fmt::Display for HandlerError {
 impl<E: Error + Send + Sync + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
         Self::retryable(error)
+    }
+}
+
+/// An answer to whoever asked. For a message that nobody waits for a reply to it is a permanent
+/// failure.
+impl From<ReplyError> for HandlerError {
+    fn from(error: ReplyError) -> Self {
+        let answer = Some(Box::new(error.clone()));
+        Self { answer, ..Self::permanent(error.to_string()) }
     }
 }
 

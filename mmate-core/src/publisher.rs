@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::StreamExt;
 use tracing::Instrument;
 
 use crate::context::Shared;
 use crate::message::{CorrelationId, Headers, MessageId, Meta, Outgoing};
+use crate::request::{Request, Requests};
 use crate::trace;
-use crate::transport::{Connection, PublishError, Transport, TransportError};
+use crate::transport::{Connection, Publication, PublishError, Transport, TransportError};
 
 /// Publishes messages and returns when the broker has them. Cheap to clone.
 ///
@@ -30,6 +32,7 @@ pub struct Publisher {
     connection: Arc<dyn Connection>,
     source: Arc<str>,
     lineage: Option<Arc<Lineage>>,
+    requests: Arc<Requests>,
 }
 
 /// The message that others are published because of.
@@ -54,8 +57,9 @@ impl Lineage {
             trace,
             cause: meta.id.clone(),
             correlation: meta
-                .correlation_id
+                .conversation
                 .clone()
+                .or_else(|| meta.correlation_id.clone())
                 .or_else(|| meta.id.as_ref().map(CorrelationId::from)),
             scope: Arc::clone(&shared.scope),
             published: AtomicU64::new(0),
@@ -74,11 +78,13 @@ impl Publisher {
     ) -> Result<Self, TransportError> {
         let source = source.into();
         let connection = Arc::from(transport.connect(&source).await?);
-        Ok(Self::new(connection, source))
+        let instance = format!("{:016x}", fastrand::u64(..));
+        Ok(Self::new(connection, source, &instance))
     }
 
-    pub(crate) fn new(connection: Arc<dyn Connection>, source: Arc<str>) -> Self {
-        Self { connection, source, lineage: None }
+    pub(crate) fn new(connection: Arc<dyn Connection>, source: Arc<str>, instance: &str) -> Self {
+        let requests = Arc::new(Requests::new(&source, instance));
+        Self { connection, source, lineage: None, requests }
     }
 
     pub(crate) fn within(&self, lineage: Lineage) -> Self {
@@ -86,6 +92,7 @@ impl Publisher {
             connection: Arc::clone(&self.connection),
             source: Arc::clone(&self.source),
             lineage: Some(Arc::new(lineage)),
+            requests: Arc::clone(&self.requests),
         }
     }
 
@@ -94,7 +101,87 @@ impl Publisher {
     /// # Errors
     /// [`PublishError`] says whether the message was invalid, found no queue, was refused, or
     /// whether nobody knows ([`PublishError::Ambiguous`]).
-    pub async fn publish(&self, mut message: Outgoing) -> Result<MessageId, PublishError> {
+    pub async fn publish(&self, message: Outgoing) -> Result<MessageId, PublishError> {
+        let (id, publication) = self.attributed(message).into_publication(&self.source)?;
+        self.send(&id, publication).await?;
+        Ok(id)
+    }
+
+    /// Publishes many messages at once, as far as the broker's window has room, and returns for each,
+    /// in their order, what [`publish`](Self::publish) would. One that fails leaves the others alone.
+    ///
+    /// In a handler, ids are given in the order of the messages, so a second run that publishes the
+    /// same messages in the same order publishes the same ids.
+    ///
+    /// ```
+    /// # use mmate_core::{InProcess, Outgoing, Publisher};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let publisher = Publisher::connect(&InProcess::new(), "shop").await?;
+    /// let events = (1..=3).map(|n| Outgoing::event("order.created.eu", "OrderCreated", &n).allow_unroutable());
+    /// let results = publisher.publish_all(events).await;
+    /// assert!(results.iter().all(Result::is_ok));
+    /// # Ok(()) }
+    /// ```
+    pub async fn publish_all<I>(&self, messages: I) -> Vec<Result<MessageId, PublishError>>
+    where
+        I: IntoIterator<Item = Outgoing>,
+    {
+        // All ids are given before the first message is on its way.
+        let messages: Vec<_> = messages
+            .into_iter()
+            .map(|message| self.attributed(message).into_publication(&self.source))
+            .collect();
+        let publishing = messages.into_iter().map(|prepared| async move {
+            let (id, publication) = prepared?;
+            self.send(&id, publication).await?;
+            Ok(id)
+        });
+        futures_util::stream::iter(publishing).buffered(AT_ONCE).collect().await
+    }
+
+    /// Asks, and waits for the reply: a command or a query, to be awaited.
+    ///
+    /// The reply is decoded to whatever type is asked for. The wait ends after 30 s unless
+    /// [`timeout`](Request::timeout) says otherwise; dropping the future ends it at once. Any number
+    /// of requests can wait at the same time. In a handler, a request belongs to the message being
+    /// handled, as with [`publish`](Self::publish).
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # use mmate_core::{Outgoing, Publisher, RequestError};
+    /// use std::time::Duration;
+    /// # #[derive(Serialize)] struct PriceOf { sku: String }
+    /// # #[derive(Deserialize)] struct Price { cents: u64 }
+    /// # async fn example(publisher: Publisher) -> Result<(), RequestError> {
+    /// let question = Outgoing::query("GetPrice", &PriceOf { sku: "A-1".to_owned() });
+    /// let price: Price = publisher.request(question).timeout(Duration::from_secs(5)).await?;
+    /// # let _ = price.cents; Ok(()) }
+    /// ```
+    pub fn request<T>(&self, message: Outgoing) -> Request<T> {
+        Request::new(self.clone(), message)
+    }
+
+    /// How many requests wait for their replies now, over all clones of this publisher.
+    #[must_use]
+    pub fn requests_waiting(&self) -> usize {
+        self.requests.waiting()
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    pub(crate) fn connection(&self) -> &dyn Connection {
+        &*self.connection
+    }
+
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Gives a message its place in the conversation that it belongs to, and its id.
+    pub(crate) fn attributed(&self, mut message: Outgoing) -> Outgoing {
         if let Some(lineage) = &self.lineage {
             message.inherit(&lineage.inherited);
             if let Some(correlation) = &lineage.correlation {
@@ -105,14 +192,21 @@ impl Publisher {
                 message = message.id(cause.child(&lineage.scope, ordinal));
             }
         }
-        let (id, mut publication) = message.into_publication(&self.source)?;
+        message
+    }
+
+    /// Publishes what was prepared from an attributed message.
+    pub(crate) async fn send(
+        &self,
+        id: &MessageId,
+        mut publication: Publication,
+    ) -> Result<(), PublishError> {
         if let Some(lineage) = &self.lineage {
             trace::pass_on(&lineage.trace, &mut publication.message.headers);
         }
         let span = trace::send(&publication.destination, id.as_str(), self.system());
         trace::inject(&span, &mut publication.message.headers);
-        self.connection.publish(publication).instrument(span).await?;
-        Ok(id)
+        self.connection.publish(publication).instrument(span).await
     }
 
     /// The broker's kind, for traces.
@@ -126,6 +220,10 @@ impl Publisher {
         self.connection.close().await;
     }
 }
+
+/// How many messages of a batch wait for the broker at a time, or for the transport's own window if
+/// that is narrower.
+const AT_ONCE: usize = 1_000;
 
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,6 +41,10 @@ pub struct Counts {
     /// Beside the law: redeliveries after a lost connection that were settled by the handling which
     /// this process had begun before.
     pub adopted: u64,
+    /// Beside the law: replies that were published.
+    pub replied: u64,
+    /// Beside the law: replies that were to be published, and were not.
+    pub replies_lost: u64,
     /// Beside the law: settlements that did not reach the broker, which shows the message again.
     pub settlements_lost: u64,
 }
@@ -108,6 +112,8 @@ impl std::ops::AddAssign for Counts {
         self.in_flight += other.in_flight;
         self.filtered += other.filtered;
         self.adopted += other.adopted;
+        self.replied += other.replied;
+        self.replies_lost += other.replies_lost;
         self.settlements_lost += other.settlements_lost;
     }
 }
@@ -168,6 +174,8 @@ struct Exported {
     in_flight: Gauge,
     filtered: Counter,
     adopted: Counter,
+    replied: Counter,
+    replies_lost: Counter,
     settlements_lost: Counter,
     handling: Histogram,
     settling: Histogram,
@@ -191,6 +199,8 @@ impl Ledger {
             in_flight: gauge!(IN_FLIGHT, &labels),
             filtered: counter!(FILTERED, &labels),
             adopted: counter!(ADOPTED, &labels),
+            replied: counter!(REPLIED, &labels),
+            replies_lost: counter!(REPLIES_LOST, &labels),
             settlements_lost: counter!(SETTLEMENTS_LOST, &labels),
             handling: histogram!(HANDLING, &labels),
             settling: histogram!(SETTLING, &labels),
@@ -221,8 +231,8 @@ impl Ledger {
         let mut counts = self.lock();
         counts.in_flight -= 1;
         match outcome {
-            Outcome::Done if unprotected => counts.unprotected += 1,
-            Outcome::Done => counts.succeeded += 1,
+            Outcome::Done | Outcome::Answered(_) if unprotected => counts.unprotected += 1,
+            Outcome::Done | Outcome::Answered(_) => counts.succeeded += 1,
             Outcome::Duplicate(duplicate) => *counts.duplicates.of(duplicate.reason) += 1,
             Outcome::Retry { .. } => counts.retried += 1,
             Outcome::Defer { .. } => counts.deferred += 1,
@@ -255,6 +265,16 @@ impl Ledger {
         self.exported.adopted.increment(1);
     }
 
+    pub(crate) fn replied(&self) {
+        self.lock().replied += 1;
+        self.exported.replied.increment(1);
+    }
+
+    pub(crate) fn reply_lost(&self) {
+        self.lock().replies_lost += 1;
+        self.exported.replies_lost.increment(1);
+    }
+
     pub(crate) fn settlement_lost(&self) {
         self.lock().settlements_lost += 1;
         self.exported.settlements_lost.increment(1);
@@ -266,8 +286,8 @@ impl Exported {
         self.in_flight.decrement(1.0);
         let [service, subscription] = self.labels.clone();
         match outcome {
-            Outcome::Done if unprotected => self.unprotected.increment(1),
-            Outcome::Done => self.succeeded.increment(1),
+            Outcome::Done | Outcome::Answered(_) if unprotected => self.unprotected.increment(1),
+            Outcome::Done | Outcome::Answered(_) => self.succeeded.increment(1),
             Outcome::Retry { .. } => self.retried.increment(1),
             Outcome::Defer { .. } => self.deferred.increment(1),
             Outcome::Duplicate(duplicate) => {
@@ -301,6 +321,8 @@ const FILTERED: &str = "mmate_filtered_total";
 const HANDLING: &str = "mmate_handling_seconds";
 const SETTLING: &str = "mmate_settling_seconds";
 const ADOPTED: &str = "mmate_adopted_total";
+const REPLIED: &str = "mmate_replies_total";
+const REPLIES_LOST: &str = "mmate_replies_lost_total";
 const SETTLEMENTS_LOST: &str = "mmate_settlements_lost_total";
 
 fn describe() {
@@ -331,5 +353,7 @@ fn describe() {
         "Redeliveries after a lost connection that were settled by the handling which had begun \
          before it."
     );
+    describe_counter!(REPLIED, "Replies to requests that were published.");
+    describe_counter!(REPLIES_LOST, "Replies to requests that could not be published.");
     describe_counter!(SETTLEMENTS_LOST, "Settlements that did not reach the broker.");
 }

@@ -52,6 +52,7 @@ fn every_case_is_in_the_list() {
         include_str!("../src/conformance/declaring.rs"),
         include_str!("../src/conformance/delay.rs"),
         include_str!("../src/conformance/outage.rs"),
+        include_str!("../src/conformance/requests.rs"),
         include_str!("../src/conformance/routing.rs"),
         include_str!("../src/conformance/service.rs"),
         include_str!("../src/conformance/service_outcomes.rs"),

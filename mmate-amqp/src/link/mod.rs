@@ -74,17 +74,20 @@ impl Link {
         Ok(Self { state, _stop_on_drop: stop.clone().drop_guard(), stop })
     }
 
-    /// The current session; waits while there is none.
+    /// The current session; waits while there is none. One that has failed is none, also if the
+    /// supervisor has yet to notice: who tries again at once would get it again at once, and with
+    /// as many of those as there are threads the supervisor would never notice.
     ///
     /// # Errors
     /// [`Failure::Closed`] once the link was closed, [`Failure::GivenUp`] when there was none for
     /// too long.
     pub(crate) async fn session(&self) -> Result<Arc<Session>, Failure> {
-        if let State::Up(session) = &*self.state.borrow() {
-            return Ok(Arc::clone(session));
-        }
         let mut state = self.state.clone();
-        let is_settled = |state: &State| !matches!(state, State::Down { .. });
+        let is_settled = |state: &State| match state {
+            State::Down { .. } => false,
+            State::Up(session) => !session.is_lost(),
+            State::Closed => true,
+        };
         let Ok(state) = state.wait_for(is_settled).await else { return Err(Failure::Closed) };
         match &*state {
             State::Up(session) => Ok(Arc::clone(session)),

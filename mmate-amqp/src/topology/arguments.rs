@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 use mmate_core::message::wire;
+use mmate_core::transport::QueuePlan;
+
+/// A queue on one node: without arguments, as others declare theirs, unless it shall end by itself.
+pub(super) fn classic(plan: &QueuePlan) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if let Some(expires) = plan.expires {
+        arguments.insert("x-expires".into(), milliseconds(expires));
+    }
+    arguments
+}
 
 /// A replicated queue.
 pub(super) fn quorum() -> FieldTable {
@@ -37,12 +47,17 @@ pub(super) fn quorum_delay(queue: &str, longest: Duration) -> FieldTable {
 
 /// A queue from which messages go to `queue`, through the default exchange, when they have waited.
 pub(super) fn delay(queue: &str, longest: Duration) -> FieldTable {
-    let longest = i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);
     let mut arguments = FieldTable::default();
-    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(longest));
+    arguments.insert("x-message-ttl".into(), milliseconds(longest));
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(queue));
     arguments
+}
+
+/// The broker takes no more than 2^32 - 1, about 49 days.
+fn milliseconds(time: Duration) -> AMQPValue {
+    let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    AMQPValue::LongLongInt(millis.max(1).into())
 }
 
 fn text(text: &str) -> AMQPValue {

@@ -70,7 +70,9 @@ fn steps<'a>(plan: &'a QueuePlan, delivery_limit: u32, exchanges: &[&'a str]) ->
     // The queue first: if it is not as it should be, nothing is made.
     let mut steps = vec![Step::Queue { plan, delivery_limit }];
     steps.extend(exchanges.into_iter().map(Step::Exchange));
-    steps.extend([Step::DeadLetterQueue(plan), Step::DeadLetterBinding(plan)]);
+    if plan.dead_letters {
+        steps.extend([Step::DeadLetterQueue(plan), Step::DeadLetterBinding(plan)]);
+    }
     steps.extend(plan.bindings.iter().map(|binding| Step::Binding { plan, binding }));
     steps
 }

@@ -149,7 +149,7 @@ fn queue(plan: &QueuePlan, delivery_limit: u32) -> (QueueDeclareOptions, FieldTa
     match (plan.declare, plan.mode, plan.kind) {
         (Declare::Passive, _, _) => (QueueDeclareOptions::default().passive(), none),
         (_, QueueMode::PerInstance, _) => (QueueDeclareOptions::exclusive().auto_delete(), none),
-        (_, _, QueueKind::Classic) => (QueueDeclareOptions::durable(), none),
+        (_, _, QueueKind::Classic) => (QueueDeclareOptions::durable(), arguments::classic(plan)),
         _ => (QueueDeclareOptions::durable(), arguments::quorum_queue(&plan.name, delivery_limit)),
     }
 }

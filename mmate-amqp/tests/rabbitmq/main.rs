@@ -13,6 +13,7 @@ mod nodes;
 mod proxy;
 mod publishing;
 mod recovery;
+mod requests;
 mod strangers;
 mod support;
 #[cfg(feature = "tls")]

@@ -1,9 +1,14 @@
 //! Queues: made, checked, or left alone.
 
+use std::time::Duration;
+
 use super::Harness;
-use super::stage::{Inbox, Stage, declare, send, soon};
+use super::stage::{Inbox, Stage, declare, eventually, send, soon};
 use crate::message::{Message, wire};
-use crate::transport::{Binding, Connection, Declare, QueueKind, QueuePlan, TransportErrorKind};
+use crate::transport::{
+    Binding, Connection, Declare, Destination, Publication, PublishError, QueueKind, QueueMode,
+    QueuePlan, TransportErrorKind,
+};
 
 async fn refused(connection: &dyn Connection, plan: &QueuePlan) -> TransportErrorKind {
     match soon("declaring", connection.declare(plan)).await {
@@ -106,4 +111,50 @@ pub async fn messages_wait_for_their_consumer<H: Harness>(harness: &H) {
     for n in 0..3 {
         assert_eq!(inbox.read().await, n.to_string());
     }
+}
+
+/// A queue that nobody misses ends by itself, and not before.
+pub async fn a_queue_that_expires_stays_while_it_is_consumed_and_ends_afterwards<H: Harness>(
+    harness: &H,
+) {
+    let stage = Stage::new(harness).await;
+    let expires = Duration::from_millis(500);
+    let queue = QueuePlan::for_replies(stage.name("replies"), expires);
+    declare(&*stage.connection, &queue).await;
+    let mut inbox = stage.inbox(&queue).await;
+    tokio::time::sleep(expires * 3).await;
+    stage.put(&queue, Message::new("one")).await;
+    assert_eq!(inbox.read().await, "one");
+    soon("stopping", inbox.0.stop()).await;
+    eventually("the end of the queue", || async {
+        let publication =
+            Publication::new(Destination::Queue(queue.name.clone()), Message::new("two"));
+        matches!(stage.connection.publish(publication).await, Err(PublishError::Unroutable { .. }))
+    })
+    .await;
+}
+
+/// A process that is cut off for a while misses no reply.
+pub async fn a_queue_for_replies_has_no_dead_letter_queue_and_keeps_what_comes_during_a_cut<
+    H: Harness,
+>(
+    harness: &H,
+) {
+    let stage = Stage::new(harness).await;
+    let queue = QueuePlan::for_replies(stage.name("replies"), Duration::from_secs(600));
+    declare(&*stage.connection, &queue).await;
+    let mut letters = QueuePlan::new(queue.dead_letter_queue(), QueueMode::Shared);
+    letters.declare = Declare::Passive;
+    let missing = soon("looking for a queue", stage.connection.declare(&letters)).await;
+    let missing = missing.expect_err("there is no dead-letter queue");
+    assert_eq!(missing.kind(), TransportErrorKind::NotFound);
+
+    let mut inbox = stage.inbox(&queue).await;
+    stage.put(&queue, Message::new("before")).await;
+    let held = inbox.next().await;
+    soon("the cut", harness.cut()).await;
+    stage.put(&queue, Message::new("meanwhile")).await;
+    drop(held);
+    assert_eq!(inbox.read().await, "before");
+    assert_eq!(inbox.read().await, "meanwhile");
 }

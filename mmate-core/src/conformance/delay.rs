@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Harness;
 use super::stage::{Inbox, Stage, ack, declare, settle, soon, text};
 use crate::message::{Message, wire};
-use crate::transport::{Delivery, Settlement};
+use crate::transport::{Delivery, QueueMode, QueuePlan, Settlement};
 
 const DELAY: Duration = Duration::from_millis(200);
 /// Clocks of two parties tick at different moments.
@@ -200,5 +200,42 @@ pub async fn a_queue_per_instance_delays_too<H: Harness>(harness: &H) {
     let waited = settled_at.elapsed();
     assert!(waited + TOLERANCE >= DELAY, "it came after {waited:?}, its delay is {DELAY:?}");
     assert_eq!((&*text(&again), again.failed_attempts), ("one", 1));
+    ack(again).await;
+}
+
+/// A message that expires after that time.
+fn expiring(text: &str, after: Duration) -> Message {
+    let mut message = Message::new(text.to_owned());
+    message.properties.expires_after = Some(after);
+    message
+}
+
+/// Also if nobody consumes its queue.
+pub async fn a_message_that_waits_too_long_is_not_shown_but_dead_lettered<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &[]).await;
+    stage.put(&queue, expiring("late", DELAY)).await;
+    stage.put(&queue, expiring("early", Duration::from_secs(600))).await;
+    stage.put(&queue, Message::new("timeless")).await;
+    let letters = QueuePlan::new(queue.dead_letter_queue(), QueueMode::Shared);
+    stage.until_ready(&letters, 1).await;
+    let mut inbox = stage.inbox(&queue).await;
+    assert_eq!([inbox.read().await, inbox.read().await], ["early", "timeless"]);
+    assert_eq!(stage.dead_letters(&queue).await.read().await, "late");
+}
+
+/// Its waiting was over when it was shown.
+pub async fn a_message_that_was_shown_in_time_does_not_expire_while_it_is_delayed<H: Harness>(
+    harness: &H,
+) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &[]).await;
+    let mut inbox = stage.inbox(&queue).await;
+    let soon_gone = Duration::from_secs(5);
+    stage.put(&queue, expiring("one", soon_gone)).await;
+    settle(inbox.next().await, retry(soon_gone + DELAY)).await;
+    let again = inbox.next().await;
+    assert_eq!((&*text(&again), again.failed_attempts), ("one", 1));
+    assert_eq!(again.message.properties.expires_after, None);
     ack(again).await;
 }

@@ -42,6 +42,7 @@ pub mod declaring;
 pub mod delay;
 mod harness;
 pub mod outage;
+pub mod requests;
 pub mod routing;
 pub mod service;
 pub mod service_outcomes;
@@ -117,6 +118,8 @@ macro_rules! transport_conformance {
                 a_delayed_message_comes_back_to_its_own_queue_only,
                 a_delayed_message_outlives_its_connection,
                 a_queue_per_instance_delays_too,
+                a_message_that_waits_too_long_is_not_shown_but_dead_lettered,
+                a_message_that_was_shown_in_time_does_not_expire_while_it_is_delayed,
             }
             dead_letters {
                 a_dead_letter_says_why_and_where_it_comes_from,
@@ -140,6 +143,8 @@ macro_rules! transport_conformance {
                 a_queue_is_used_as_it_is_when_asked,
                 a_refused_declaration_leaves_the_connection_usable,
                 messages_wait_for_their_consumer,
+                a_queue_that_expires_stays_while_it_is_consumed_and_ends_afterwards,
+                a_queue_for_replies_has_no_dead_letter_queue_and_keeps_what_comes_during_a_cut,
             }
             outage {
                 after_a_cut_publishing_and_consuming_go_on,
@@ -158,10 +163,30 @@ macro_rules! transport_conformance {
                 a_stop_finishes_what_runs_and_gives_back_the_rest,
                 a_stop_drops_what_runs_longer_than_the_drain,
                 what_a_handler_publishes_belongs_to_what_it_handles,
+                many_messages_are_published_at_once_and_each_has_its_own_result,
                 a_second_attempt_publishes_the_same_ids_again,
                 a_trace_and_named_headers_go_on,
                 what_is_handled_during_a_cut_does_not_run_twice,
                 every_fetched_message_is_accounted_for_at_all_times,
+            }
+            requests {
+                a_request_is_answered_with_what_the_handler_returns,
+                many_requests_at_a_time_each_get_their_own_reply,
+                a_reply_says_whose_reply_it_is,
+                what_is_published_for_a_request_belongs_to_its_conversation,
+                a_request_that_nobody_takes_is_unroutable,
+                a_request_that_is_not_answered_times_out_and_leaves_nothing_behind,
+                a_failure_that_is_an_answer_is_told_and_not_retried,
+                a_failed_request_is_answered_only_after_its_last_attempt,
+                an_undecodable_request_is_told_so,
+                a_reply_survives_a_cut,
+                a_request_whose_requester_is_gone_is_dead_lettered_once,
+                a_lost_reply_may_be_retried_until_the_attempts_are_used_up,
+                a_lost_reply_may_be_dropped,
+                a_reply_address_that_is_not_allowed_is_malformed_and_nothing_runs,
+                a_further_reply_address_can_be_allowed,
+                a_message_that_nobody_waits_for_is_handled_without_a_reply,
+                a_closed_connection_ends_the_waiting,
             }
             service_outcomes {
                 a_failed_message_is_tried_again_with_the_next_attempt,

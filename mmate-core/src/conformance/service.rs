@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::sync::{Barrier, Semaphore, mpsc};
 
 use super::Harness;
-use super::stage::{Stage, eventually, soon};
+use super::stage::{Stage, ack, eventually, soon};
 use crate::handler::{Attempt, FromContext, Json};
 use crate::message::{Envelope, Meta, Outgoing};
 use crate::outcome::{Duplicate, DuplicateReason, HandlerError, Outcome, Permanent};
 use crate::publisher::Publisher;
 use crate::service::{Running, Service};
 use crate::subscription::{RetryPolicy, Subscription, SubscriptionBuilder};
-use crate::transport::{QueueMode, QueuePlan};
+use crate::transport::{PublishError, QueueMode, QueuePlan};
 
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -400,5 +400,44 @@ pub async fn every_fetched_message_is_accounted_for_at_all_times<H: Harness>(har
     let ends = [counts.succeeded, counts.retried, counts.deferred, counts.dead_lettered];
     assert_eq!(ends, [200, 100, 50, 50]);
     assert_eq!(counts.duplicates.handler, 50);
+    stop(running).await;
+}
+
+/// S28: in their order, with the same ids in a second attempt; one that fails fails alone.
+pub async fn many_messages_are_published_at_once_and_each_has_its_own_result<H: Harness>(
+    harness: &H,
+) {
+    let stage = Stage::new(harness).await;
+    let outbound = stage.queue("outbound", &["out"]).await;
+    let (say, mut heard) = Heard::new();
+    let (out, nowhere) = (stage.name("out"), stage.name("nowhere"));
+    let handler = move |Attempt(attempt): Attempt, publisher: Publisher| {
+        let (say, out, nowhere) = (say.clone(), out.clone(), nowhere.clone());
+        async move {
+            let to = |n: u64| if n == 7 { nowhere.clone() } else { out.clone() };
+            let messages: Vec<_> = (0..50).map(|n| Outgoing::event(to(n), "Out", &n)).collect();
+            let results = publisher.publish_all(messages).await;
+            let _ = say.send(results);
+            if attempt == 1 { Err(HandlerError::retryable("once more")) } else { Ok(()) }
+        }
+    };
+    let running = start(&stage, "service", subscription(&stage, &["in"]).handler(handler)).await;
+    publish(&stage, &running, "in", 1).await;
+    let (first, second) = (heard.next().await, heard.next().await);
+    assert_eq!(first.len(), 50);
+    for (n, (first, second)) in first.iter().zip(&second).enumerate() {
+        match (first, second) {
+            (Ok(first), Ok(second)) => assert_eq!(first, second),
+            (Err(PublishError::Unroutable { .. }), Err(_)) => assert_eq!(n, 7),
+            other => panic!("message {n}: {other:?}"),
+        }
+    }
+    let mut inbox = stage.inbox(&outbound).await;
+    for (n, expected) in first.iter().enumerate().filter(|(n, _)| *n != 7) {
+        let arrived = inbox.next().await;
+        let id = arrived.message.properties.message_id.clone();
+        assert_eq!(id.as_deref(), expected.as_ref().ok().map(|id| id.as_str()), "message {n}");
+        ack(arrived).await;
+    }
     stop(running).await;
 }

@@ -13,9 +13,10 @@ pub use extract::{Attempt, Body, FromContext, Json, State};
 
 use crate::context::Context;
 use crate::outcome::{HandlerError, IntoOutcome, Outcome};
+use crate::reply::Answer;
 
 /// An async function whose arguments are extractors ([`FromContext`]) and whose result is
-/// `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`.
+/// `Result<(), HandlerError>`, `Result<Reply<T>, HandlerError>` or `Result<Outcome, HandlerError>`.
 ///
 /// Implemented for functions and closures of up to eight arguments; there is no need to implement
 /// it by hand.
@@ -24,7 +25,8 @@ use crate::outcome::{HandlerError, IntoOutcome, Outcome};
     label = "not a handler",
     note = "a handler is an async function whose arguments all implement `FromContext` (`Json<T>`, \
             `Meta`, `State<S>`, `Publisher`, `Tx<DB>`, …) and which returns \
-            `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`"
+            `Result<(), HandlerError>`, `Result<Reply<T>, HandlerError>` or \
+            `Result<Outcome, HandlerError>`"
 )]
 pub trait Handler<Args>: Send + Sync + 'static {
     /// Extracts the arguments, and runs the function.
@@ -32,6 +34,9 @@ pub trait Handler<Args>: Send + Sync + 'static {
 
     /// What the arguments need from the subscription or the service.
     fn requirements() -> Vec<Requirement>;
+
+    /// Whether it answers requests.
+    fn answers() -> bool;
 }
 
 /// Something that an extractor needs and that only a middleware or the service's state can give.
@@ -79,6 +84,10 @@ macro_rules! handler_of {
                 })
             }
 
+            fn answers() -> bool {
+                T::ANSWERS
+            }
+
             fn requirements() -> Vec<Requirement> {
                 let all: Vec<Option<Requirement>> = vec![$($Arg::requirement(),)*];
                 all.into_iter().flatten().collect()
@@ -102,6 +111,7 @@ handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6, A7 a7, A8 a8);
 pub(crate) struct AnyHandler {
     call: Arc<dyn Call>,
     requirements: Arc<[Requirement]>,
+    answers: bool,
 }
 
 trait Call: Send + Sync {
@@ -121,14 +131,28 @@ impl AnyHandler {
         Self {
             call: Arc::new(Typed(handler, std::marker::PhantomData)),
             requirements: H::requirements().into(),
+            answers: H::answers(),
         }
     }
 
-    pub(crate) fn call<'a>(
-        &'a self,
-        context: &'a Context,
-    ) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
-        self.call.call(context)
+    pub(crate) async fn call(&self, context: &Context) -> Result<Outcome, HandlerError> {
+        if self.answers {
+            // What cannot be answered is not handled either.
+            context.reply_address()?;
+        }
+        match self.call.call(context).await {
+            // Middleware sees an answer, not a failure: it is final, and kept like any other.
+            Err(error) => match (error.reply(), context.reply_address()) {
+                (Some(answer), Ok(Some(_))) => Ok(Outcome::Answered(Answer::failure(answer))),
+                _ => Err(error),
+            },
+            outcome => outcome,
+        }
+    }
+
+    /// Whether it answers requests.
+    pub(crate) fn answers(&self) -> bool {
+        self.answers
     }
 
     pub(crate) fn requirements(&self) -> &[Requirement] {

@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chaos::Faults;
-use super::queue::{Class, Queue, QueueState, Stored};
+use super::queue::{Class, Queue, Stored};
 use crate::health::Status;
-use crate::message::{Message, wire};
+use crate::message::wire;
 use crate::transport::{
     Declare, Destination, Publication, PublishError, QueueKind, QueuePlan, TransportError,
     TransportErrorKind,
@@ -170,6 +170,7 @@ impl State {
         for (id, subscriber) in gone {
             if let Some(queue) = self.queues.get_mut(&subscriber.queue) {
                 queue.consumers.retain(|other| *other != id);
+                queue.used();
             }
             subscriber.wake.notify_one();
         }
@@ -205,20 +206,26 @@ impl State {
             return Err(failed(TransportErrorKind::Configuration).hint(hint));
         }
         let class = Class::of(plan, connection);
+        self.end_expired();
         if let Some(queue) = self.queues.get(&plan.name) {
             check_access(queue, connection).map_err(failed)?;
-            if plan.declare == Declare::Create && queue.class != class {
+            let same = queue.class == class && queue.expires == plan.expires;
+            if plan.declare == Declare::Create && !same {
                 let hint = "use it as it is with .passive(), or give the queue another name";
                 return Err(failed(TransportErrorKind::Mismatch).hint(hint));
             }
         } else if plan.declare == Declare::Passive {
             return Err(failed(TransportErrorKind::NotFound));
         }
-        let queue = self.queues.entry(plan.name.clone()).or_insert_with(|| Queue::new(class));
+        let made = || Queue::planned(class, plan);
+        let queue = self.queues.entry(plan.name.clone()).or_insert_with(made);
+        queue.used();
         for binding in &plan.bindings {
             queue.bind(binding);
         }
-        if let Class::Durable(_) = class {
+        if let Class::Durable(_) = class
+            && plan.dead_letters
+        {
             self.dead_letter_queue(&plan.name);
         }
         Ok(())
@@ -233,6 +240,7 @@ impl State {
     ) -> Result<(ConsumerId, Arc<Notify>), TransportError> {
         let failed = |kind| TransportError::new(kind, format!("consume the queue {name:?}"));
         self.check_open(connection).map_err(failed)?;
+        self.end_expired();
         let id = self.number();
         let queue =
             self.queues.get_mut(name).ok_or_else(|| failed(TransportErrorKind::NotFound))?;
@@ -258,6 +266,7 @@ impl State {
         connection: ConnectionId,
     ) -> Result<(), PublishError> {
         self.check_open(connection).map_err(|_| PublishError::Closed)?;
+        self.end_expired();
         let Publication { destination, message, mandatory } = publication;
         let (targets, exchange, routing_key) = match &destination {
             Destination::Exchange { name, topic } => {
@@ -275,7 +284,9 @@ impl State {
             let destination = destination.to_string();
             return if mandatory { Err(PublishError::Unroutable { destination }) } else { Ok(()) };
         }
-        let stored = Stored { message, exchange, routing_key, redelivered: false };
+        let expires_after = message.properties.expires_after;
+        let expires_at = expires_after.map(|after| Instant::now() + after.min(LONGEST_DELAY));
+        let stored = Stored { message, exchange, routing_key, redelivered: false, expires_at };
         let copies = if self.faults.duplicate() { 2 } else { 1 };
         for queue in &targets {
             for _ in 0..copies {
@@ -312,6 +323,7 @@ impl State {
     /// Puts a message into a queue's dead-letter queue.
     pub(super) fn bury(&mut self, queue: &str, mut stored: Stored) {
         let name = self.dead_letter_queue(queue);
+        stored.stays();
         stored.exchange.clear();
         stored.routing_key.clone_from(&name);
         stored.redelivered = false;
@@ -320,6 +332,7 @@ impl State {
 
     /// Hides a message for a while. It then comes back to this queue only.
     pub(super) fn show_later(&mut self, name: &str, after: Duration, mut stored: Stored) {
+        stored.stays();
         stored.exchange.clear();
         name.clone_into(&mut stored.routing_key);
         stored.redelivered = false;
@@ -336,8 +349,14 @@ impl State {
 
     /// Hands out what waits in a queue, in turn, as far as its consumers have room.
     pub(super) fn serve(&mut self, name: &str) {
+        self.drop_expired(name);
+        let now = Instant::now();
         let Some(queue) = self.queues.get_mut(name).filter(|_| !self.paused) else { return };
         while queue.has_ready() {
+            if queue.has_expired(now) {
+                // It is taken out, and what comes after it served.
+                return self.serve(name);
+            }
             let consumers = &self.consumers;
             let free = |id: &ConsumerId| consumers.get(id).is_some_and(Subscriber::has_room);
             let Some(at) = queue.consumers.iter().position(free) else { return };
@@ -380,20 +399,6 @@ impl State {
         for name in self.queue_names() {
             self.show_due_of(&name);
         }
-    }
-
-    pub(super) fn queue_names(&self) -> Vec<String> {
-        self.queues.keys().cloned().collect()
-    }
-
-    pub(super) fn queue_state(&mut self, name: &str) -> Option<QueueState> {
-        self.show_due_of(name);
-        self.queues.get(name).map(Queue::state)
-    }
-
-    pub(super) fn messages(&mut self, name: &str) -> Vec<Message> {
-        self.show_due_of(name);
-        self.queues.get(name).map(Queue::messages).unwrap_or_default()
     }
 }
 

@@ -121,6 +121,7 @@ impl State {
         let Some(subscriber) = self.consumers.remove(&id) else { return };
         let Some(queue) = self.queues.get_mut(&subscriber.queue) else { return };
         queue.consumers.retain(|other| *other != id);
+        queue.used();
         for tag in subscriber.buffer {
             if let Some(held) = queue.release(tag) {
                 queue.put_back(held);

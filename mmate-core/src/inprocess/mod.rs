@@ -4,6 +4,7 @@ mod broker;
 mod chaos;
 mod connection;
 mod consumer;
+mod expiry;
 mod queue;
 mod trail;
 

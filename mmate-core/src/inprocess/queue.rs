@@ -1,6 +1,7 @@
 //! One queue: what waits, what is held, what is delayed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -30,6 +31,16 @@ pub(super) struct Stored {
     pub(super) exchange: String,
     pub(super) routing_key: String,
     pub(super) redelivered: bool,
+    /// When it has waited for too long.
+    pub(super) expires_at: Option<Instant>,
+}
+
+impl Stored {
+    /// Ends its expiring, once it was shown.
+    pub(super) fn stays(&mut self) {
+        self.expires_at = None;
+        self.message.properties.expires_after = None;
+    }
 }
 
 /// What a queue is, as far as a second declaration must agree with it.
@@ -57,6 +68,10 @@ pub(super) struct Queue {
     pub(super) class: Class,
     /// The consumers, the next one to be served first.
     pub(super) consumers: VecDeque<ConsumerId>,
+    /// How long it stays without a consumer.
+    pub(super) expires: Option<Duration>,
+    /// Since when it has none.
+    idle_since: Instant,
     bindings: Vec<(String, TopicPattern)>,
     ready: BTreeMap<Place, Stored>,
     delayed: BTreeMap<(Instant, Place), Stored>,
@@ -77,11 +92,28 @@ impl Queue {
         Self {
             class,
             consumers: VecDeque::new(),
+            expires: None,
+            idle_since: Instant::now(),
             bindings: Vec::new(),
             ready: BTreeMap::new(),
             delayed: BTreeMap::new(),
             held: HashMap::new(),
         }
+    }
+
+    pub(super) fn planned(class: Class, plan: &QueuePlan) -> Self {
+        Self { expires: plan.expires, ..Self::new(class) }
+    }
+
+    /// Notes that somebody uses it, or has just ceased to.
+    pub(super) fn used(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
+    /// Whether nobody has used it for too long.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        let expired = |expires| now.saturating_duration_since(self.idle_since) >= expires;
+        self.consumers.is_empty() && self.expires.is_some_and(expired)
     }
 
     /// Binds it by the key that a broker would be given: globs are not the broker's business.
@@ -115,6 +147,19 @@ impl Queue {
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Stored> {
         let first = self.delayed.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
+    }
+
+    /// Takes out the first message that waits, if it has waited for too long. Only the first is looked
+    /// at, as on RabbitMQ.
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Stored> {
+        let first = self.ready.first_entry()?;
+        first.get().expires_at.is_some_and(|at| at <= now).then(|| first.remove())
+    }
+
+    /// Whether the first message that waits has waited for too long.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        let first = self.ready.first_key_value();
+        first.and_then(|(_, stored)| stored.expires_at).is_some_and(|at| at <= now)
     }
 
     pub(super) fn has_ready(&self) -> bool {

@@ -65,8 +65,10 @@ pub struct Meta {
     pub message_type: Option<String>,
     /// Event, command, query or reply.
     pub kind: Option<MessageKind>,
-    /// The conversation it belongs to.
+    /// The conversation it belongs to; for a request, what its reply is matched by.
     pub correlation_id: Option<CorrelationId>,
+    /// The conversation that a request belongs to, if its correlation id does not name it.
+    pub conversation: Option<CorrelationId>,
     /// When it was made, to the second.
     pub timestamp: Option<SystemTime>,
     /// The queue that a reply goes to.
@@ -137,6 +139,11 @@ impl Meta {
                 .or_else(|| header_text([wire::MESSAGE_TYPE, wire::MESSAGE_TYPE_PLAIN])),
             kind: message.headers.text(wire::MESSAGE_KIND).and_then(|word| word.parse().ok()),
             correlation_id,
+            // Of no use to the handling itself, so an unusable one is as good as none.
+            conversation: message
+                .headers
+                .text(wire::CONVERSATION)
+                .and_then(|text| CorrelationId::parse(text).ok()),
             timestamp: properties.timestamp,
             reply_to: given(&properties.reply_to),
             source: given(&properties.app_id).or_else(|| header_text([wire::SOURCE, "source"])),

@@ -1,6 +1,6 @@
 //! Messages on their way out.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -40,6 +40,8 @@ pub struct Outgoing {
     correlation_id: Option<CorrelationId>,
     causation_id: Option<CausationId>,
     reply_to: Option<String>,
+    conversation: Option<CorrelationId>,
+    expires_after: Option<Duration>,
     headers: Headers,
     mandatory: bool,
 }
@@ -133,6 +135,11 @@ impl Outgoing {
         Self::new(target, MessageKind::Command, message_type.into(), payload)
     }
 
+    /// As [`to_queue`](Self::to_queue), with a payload that is JSON already.
+    pub(crate) fn to_queue_raw(queue: &str, message_type: String, payload: Bytes) -> Self {
+        Self { payload: Ok(payload), ..Self::to_queue(queue, message_type, &()) }
+    }
+
     fn new<T: Serialize + ?Sized>(
         target: Result<Destination, InvalidMessage>,
         kind: MessageKind,
@@ -148,6 +155,8 @@ impl Outgoing {
             correlation_id: None,
             causation_id: None,
             reply_to: None,
+            conversation: None,
+            expires_after: None,
             headers: Headers::new(),
             mandatory: true,
         }
@@ -191,6 +200,25 @@ impl Outgoing {
         self
     }
 
+    /// Takes the message out of a queue in which it has waited for so long, to the millisecond and 49
+    /// days at most, without having been shown to anybody. What was shown and comes back by a retry
+    /// does not expire.
+    ///
+    /// A quorum queue, the default, gives what has expired to its dead-letter queue; a classic one
+    /// forgets it. Each queue looks at its first message only, so one that waits behind others may
+    /// be there longer, but is not shown.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mmate_core::Outgoing;
+    /// let offer = Outgoing::event("offer.made.eu", "OfferMade", &7).expires_after(Duration::from_secs(60));
+    /// # let _ = offer;
+    /// ```
+    pub fn expires_after(mut self, time: Duration) -> Self {
+        self.expires_after = Some(time);
+        self
+    }
+
     /// Lets the message vanish when no queue takes it. Without this, publishing a message that
     /// reaches no queue is an error.
     pub fn allow_unroutable(mut self) -> Self {
@@ -214,6 +242,25 @@ impl Outgoing {
     pub(crate) fn caused_by(&mut self, correlation: CorrelationId, cause: Option<MessageId>) {
         self.correlation_id.get_or_insert(correlation);
         self.causation_id = cause;
+    }
+
+    /// Makes it a request whose reply comes to that queue, and says by which id it is waited for.
+    ///
+    /// Who answers repeats the correlation id, in every implementation, and nothing else for
+    /// certain. So it names the request alone; the conversation goes in a header.
+    pub(crate) fn ask(mut self, reply_to: &str) -> Result<(Self, MessageId), InvalidMessage> {
+        let id = self.id.take().transpose()?.unwrap_or_else(MessageId::generate);
+        let own = CorrelationId::from(&id);
+        self.conversation = self.correlation_id.replace(own.clone()).filter(|had| *had != own);
+        self.reply_to = Some(reply_to.to_owned());
+        Ok((self.id(id.clone()), id))
+    }
+
+    /// Writes `success` into a payload that is an object and does not have it: without it mmate for
+    /// Go takes a reply for a failure.
+    pub(crate) fn with_success(mut self) -> Self {
+        self.payload = self.payload.map(|json| with_field(json, "success", &Value::Bool(true)));
+        self
     }
 
     /// What goes on the wire, and the message's id.
@@ -245,6 +292,9 @@ impl Outgoing {
         ] {
             headers.insert(name, value);
         }
+        if let Some(conversation) = &self.conversation {
+            headers.insert(wire::CONVERSATION, conversation.as_str());
+        }
         let bytes = header_bytes(&headers);
         if bytes > MAX_HEADER_BYTES {
             return Err(InvalidMessage::Headers { bytes, limit: MAX_HEADER_BYTES });
@@ -258,6 +308,7 @@ impl Outgoing {
             timestamp: Some(now),
             reply_to: self.reply_to.clone(),
             app_id: Some(source.to_owned()),
+            expires_after: self.expires_after,
             persistent: true,
         };
         let envelope = Envelope {
@@ -267,7 +318,10 @@ impl Outgoing {
             correlation_id: Some(correlation_id),
             causation_id: self.causation_id,
             // mmate for Go reads the reply address from the payload: an object payload gets it.
-            payload: with_reply_to(payload, self.reply_to.as_deref()),
+            payload: match self.reply_to.as_deref() {
+                Some(reply_to) => with_field(payload, "replyTo", &Value::from(reply_to)),
+                None => payload,
+            },
             reply_to: self.reply_to,
             headers: self.headers,
         };
@@ -276,20 +330,18 @@ impl Outgoing {
     }
 }
 
-/// Writes `replyTo` into a payload that is an object and does not have it yet.
-fn with_reply_to(payload: Bytes, reply_to: Option<&str>) -> Bytes {
-    let Some(reply_to) = reply_to else { return payload };
+/// Writes a field into a payload that is an object and does not have it yet.
+fn with_field(payload: Bytes, name: &str, value: &Value) -> Bytes {
     let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(&payload) else {
         return payload;
     };
-    if object.contains_key("replyTo") {
+    if object.contains_key(name) {
         return payload;
     }
     // The object is opened, not rebuilt, so that its numbers stay as they were written.
     let opened = payload.iter().position(|b| *b == b'{').map_or(0, |at| at + 1);
     let separator = if object.is_empty() { "" } else { "," };
-    let address = Value::from(reply_to);
-    let mut json = format!("{{\"replyTo\":{address}{separator}").into_bytes();
+    let mut json = format!("{{\"{name}\":{value}{separator}").into_bytes();
     json.extend_from_slice(&payload[opened..]);
     json.into()
 }

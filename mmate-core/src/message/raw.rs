@@ -1,6 +1,6 @@
 //! A message as a broker carries it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -44,6 +44,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// The service that published it.
     pub app_id: Option<String>,
+    /// How long it may wait in a queue before it is shown to somebody, to the millisecond.
+    pub expires_after: Option<Duration>,
     /// Whether the broker keeps it on disk.
     pub persistent: bool,
 }

@@ -35,6 +35,14 @@ pub const SOURCE: &str = "x-source";
 /// Header: the version of the wire format.
 pub const VERSION: &str = "x-version";
 
+/// Header of a reply: `true`, or `false` for an error reply.
+pub const SUCCESS: &str = "x-success";
+/// Header of a request: the conversation it belongs to, since its correlation id names the request
+/// itself.
+pub const CONVERSATION: &str = "x-mmate-conversation";
+/// Header of a reply that was given before, and is sent again for a copy of its request.
+pub const REPLAYED: &str = "x-mmate-replayed";
+
 /// Header of a delayed message: how many attempts at handling it have failed so far.
 pub const ATTEMPTS: &str = "x-mmate-attempts";
 /// Header of a delayed message: how often it was deferred; this counts toward nothing.
@@ -71,6 +79,12 @@ pub fn is_reserved(header: &str) -> bool {
         VERSION,
     ];
     header.starts_with("x-mmate-") || known.contains(&header) || TRACE_HEADERS.contains(&header)
+}
+
+/// The name of the queue that the replies to an instance of a service come to.
+#[must_use]
+pub fn reply_queue(service: &str, instance: &str) -> String {
+    format!("{service}.replies.{instance}")
 }
 
 /// The name of a queue's dead-letter queue.

@@ -53,6 +53,14 @@ pub enum ConfigError {
     /// A message-type filter is no glob.
     #[error(transparent)]
     TypeFilter(#[from] InvalidTypeFilter),
+    /// A pattern for reply queues is no glob.
+    #[error("the pattern {pattern:?} for reply queues is no glob: {wrong}")]
+    ReplyQueue {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
     /// The service has nothing to do.
     #[error("the service {service:?} has no subscription; add one with .subscribe(…)")]
     NoSubscription {

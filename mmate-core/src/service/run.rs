@@ -201,7 +201,11 @@ pub(super) async fn start<T: Transport>(
 
     let connection: Arc<dyn Connection> = Arc::from(transport.connect(&service.name).await?);
     let mut running = Running {
-        publisher: Publisher::new(Arc::clone(&connection), Arc::clone(&service.name)),
+        publisher: Publisher::new(
+            Arc::clone(&connection),
+            Arc::clone(&service.name),
+            &service.instance,
+        ),
         stats: Stats::new(Vec::new()),
         health: Health::new(Arc::clone(&service.name), Arc::clone(&connection), Vec::new()),
         connection,
@@ -239,6 +243,7 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
         running.connection.declare(plan).await?;
     }
 
+    let own_queues: Arc<[String]> = plans.iter().map(|plan| plan.name.clone()).collect();
     let state = Arc::new(std::mem::take(&mut service.state));
     let name = Arc::clone(&service.name);
     let propagated: Arc<[String]> = std::mem::take(&mut service.propagated).into();
@@ -255,6 +260,7 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             state: Arc::clone(&state),
             publisher: running.publisher.clone(),
             propagated: Arc::clone(&propagated),
+            replies: subscription.parts.replies.policy(&own_queues),
         });
         let consumer = running.connection.consume(&plan, subscription.parts.prefetch.get()).await?;
         let end = StatusCell::default();

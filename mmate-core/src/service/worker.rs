@@ -11,6 +11,7 @@ use super::adoption::{AtWork, TakenUp};
 use crate::context::{Context, Shared};
 use crate::middleware::{Endpoint, Middleware, Next, catch_panic};
 use crate::outcome::{DeadLetter, DeadReason, Outcome};
+use crate::reply::{self, Answering, LostReplies};
 use crate::stats::Ledger;
 use crate::subscription::{RetryPolicy, Subscription, TypeFilter};
 use crate::topic::TopicPattern;
@@ -32,6 +33,7 @@ struct Tasks {
     middleware: Vec<Arc<dyn Middleware>>,
     endpoint: Endpoint,
     types: TypeFilter,
+    lost_replies: LostReplies,
     /// What the bindings say, where a broker cannot: globs within a word.
     patterns: Option<Vec<(String, TopicPattern)>>,
     at_work: Arc<AtWork>,
@@ -72,6 +74,7 @@ impl Worker {
                 middleware,
                 endpoint: Endpoint { handler, timeout: parts.timeout },
                 types: parts.types,
+                lost_replies: parts.replies.lost,
                 patterns,
                 at_work: AtWork::new(parts.prefetch.get().into()),
             }),
@@ -164,7 +167,11 @@ impl Tasks {
         let span = trace::process(&context, self.shared.publisher.system());
         let begin = Instant::now();
         let verdict = {
-            let handling = self.verdict(&mut context).instrument(span.clone());
+            let handling = async {
+                let verdict = self.verdict(&mut context).await;
+                self.answer(&context, verdict).await
+            };
+            let handling = handling.instrument(span.clone());
             tokio::select! {
                 verdict = handling => Some(verdict),
                 () = abort.cancelled() => None,
@@ -203,6 +210,31 @@ impl Tasks {
         }
     }
 
+    /// Tells whoever asked what became of the message, before it is settled.
+    async fn answer(&self, context: &Context, verdict: Verdict) -> Verdict {
+        let tells_failures = self.endpoint.handler.answers();
+        let answering = reply::answer(context, &verdict.outcome, tells_failures, self.lost_replies);
+        match answering.await {
+            Answering::Silent => verdict,
+            Answering::Sent => {
+                self.ledger.replied();
+                verdict
+            }
+            Answering::Dropped => {
+                self.ledger.reply_lost();
+                verdict
+            }
+            Answering::Instead(outcome) => {
+                self.ledger.reply_lost();
+                outcome.into()
+            }
+            Answering::Again(error) => {
+                self.ledger.reply_lost();
+                self.retry(context.attempt(), None, error)
+            }
+        }
+    }
+
     fn retry(&self, attempt: u32, asked: Option<Duration>, error: String) -> Verdict {
         let Some(delay) = self.retry.after(attempt) else {
             let detail = format!("attempt {attempt} was the last one: {error}");
@@ -225,7 +257,7 @@ impl Tasks {
     ) {
         let Verdict { outcome, error } = verdict;
         let settlement = match &outcome {
-            Outcome::Done | Outcome::Duplicate(_) => Settlement::Ack,
+            Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_) => Settlement::Ack,
             Outcome::Retry { after } => {
                 Settlement::Retry { after: after.unwrap_or_default(), error }
             }

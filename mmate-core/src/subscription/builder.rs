@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::replies::Replies;
 use super::{RetryPolicy, Scope, TypeFilter, check_name};
 use crate::handler::{AnyHandler, Handler};
 use crate::message::wire;
@@ -77,6 +78,7 @@ pub struct SubscriptionBuilder {
     pub(crate) scope: Scope,
     pub(crate) middleware: Stack,
     pub(crate) idempotency: Option<Stacked>,
+    pub(crate) replies: Replies,
     pub(crate) errors: Vec<ConfigError>,
 }
 
@@ -125,6 +127,7 @@ impl SubscriptionBuilder {
             scope: Scope::Subscription,
             middleware: Stack::default(),
             idempotency: None,
+            replies: Replies::default(),
             errors: errors.into_iter().collect(),
         }
     }

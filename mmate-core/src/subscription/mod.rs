@@ -2,6 +2,7 @@
 
 mod builder;
 mod filter;
+mod replies;
 mod retry;
 
 pub use builder::{Subscription, SubscriptionBuilder};

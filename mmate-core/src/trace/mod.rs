@@ -54,7 +54,7 @@ pub(crate) fn ended(span: &Span, outcome: &Outcome) {
         return;
     }
     let (word, error) = match outcome {
-        Outcome::Done => ("succeeded", None),
+        Outcome::Done | Outcome::Answered(_) => ("succeeded", None),
         Outcome::Duplicate(_) => ("duplicate", None),
         Outcome::Defer { .. } => ("deferred", None),
         Outcome::Retry { .. } => ("retried", Some("retryable")),

@@ -1,5 +1,7 @@
 //! What a subscription asks of the broker.
 
+use std::time::Duration;
+
 use crate::topic::TopicPattern;
 
 /// A queue as a subscription needs it.
@@ -16,6 +18,11 @@ pub struct QueuePlan {
     pub bindings: Vec<Binding>,
     /// Whether it is made, checked or left alone.
     pub declare: Declare,
+    /// How long it stays when nobody consumes it, with what is in it; for ever if `None`. At least
+    /// a millisecond. For queues of [`QueueKind::Classic`].
+    pub expires: Option<Duration>,
+    /// Whether its dead-letter queue is made with it; otherwise when it is needed first.
+    pub dead_letters: bool,
 }
 
 impl QueuePlan {
@@ -28,6 +35,20 @@ impl QueuePlan {
             kind: QueueKind::Quorum,
             bindings: Vec::new(),
             declare: Declare::Create,
+            expires: None,
+            dead_letters: true,
+        }
+    }
+
+    /// A queue for the replies to one process: it outlives the process's connection for so long,
+    /// so that what is sent during a cut still arrives, and then ends by itself.
+    #[must_use]
+    pub fn for_replies(name: impl Into<String>, expires: Duration) -> Self {
+        Self {
+            kind: QueueKind::Classic,
+            expires: Some(expires),
+            dead_letters: false,
+            ..Self::new(name, QueueMode::Shared)
         }
     }
 

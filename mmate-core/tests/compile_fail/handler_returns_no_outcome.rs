@@ -1,5 +1,5 @@
 //! expect: is not a handler
-//! expect: which returns `Result<(), HandlerError>` or `Result<Outcome, HandlerError>`
+//! expect: which returns `Result<(), HandlerError>`, `Result<Reply<T>, HandlerError>`
 
 use mmate_core::{HandlerError, Subscription};
 

@@ -284,7 +284,7 @@ impl Tracked {
         };
         context.remove::<Permit>();
         match result {
-            Some(Ok(outcome @ (Outcome::Done | Outcome::Duplicate(_)))) => {
+            Some(Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)))) => {
                 Ok(self.complete(lease, context, outcome).await)
             }
             Some(other) => {

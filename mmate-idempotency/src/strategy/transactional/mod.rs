@@ -241,10 +241,16 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         let result = next.run(context).await;
         context.remove::<Slot<DB>>();
         match (result, host.close()) {
-            (Ok(outcome @ (Outcome::Done | Outcome::Duplicate(_))), Some(open)) => {
-                self.commit(open, context).await.map(|committed| committed.unwrap_or(outcome))
+            // An answer that says why it was not done is no reason to keep half of it.
+            (Ok(Outcome::Answered(answer)), Some(open)) if !answer.is_success() => {
+                self.rollback(open).await;
+                Ok(Outcome::Answered(answer))
             }
-            (Ok(Outcome::Done | Outcome::Duplicate(_)), None) => {
+            (
+                Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_))),
+                Some(open),
+            ) => self.commit(open, context).await.map(|committed| committed.unwrap_or(outcome)),
+            (Ok(Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)), None) => {
                 Err(HandlerError::retryable(TxMisused::Kept))
             }
             (result, Some(open)) => {
