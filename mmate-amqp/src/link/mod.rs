@@ -86,7 +86,7 @@ impl Link {
         let is_settled = |state: &State| match state {
             State::Down { .. } => false,
             State::Up(session) => !session.is_lost(),
-            State::Closed => true,
+            State::Closed | State::GivenUp(_) => true,
         };
         let Ok(state) = state.wait_for(is_settled).await else { return Err(Failure::Closed) };
         match &*state {
