@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     NoAnswer(Duration),
     /// The connection that it was asked on is gone.
     Lost,
+    /// The broker ended the connection for an exchange type that it does not know.
+    UnknownExchangeType(String),
     /// The connection was closed by us.
     Closed,
 }
@@ -28,6 +30,7 @@ impl Failure {
         let error = match self {
             Self::Broker(error) => error,
             Self::NoAnswer(_) | Self::Lost => return Kind::Unreachable,
+            Self::UnknownExchangeType(_) => return Kind::Configuration,
             Self::Closed => return Kind::Closed,
         };
         match error.kind() {
@@ -108,6 +111,7 @@ impl fmt::Display for Failure {
             },
             Self::NoAnswer(limit) => write!(f, "no answer within {limit:?}"),
             Self::Lost => f.write_str("the connection was lost"),
+            Self::UnknownExchangeType(said) => f.write_str(said),
             Self::Closed => f.write_str("the connection was closed"),
         }
     }

@@ -37,7 +37,8 @@ pub use service::{
 };
 pub use stats::{Counts, Duplicates, Stats};
 pub use subscription::{
-    InvalidName, InvalidTypeFilter, RetryPolicy, Scope, Subscription, SubscriptionBuilder,
+    InvalidName, InvalidTypeFilter, MissingKey, OrderKey, RetryPolicy, Scope, Subscription,
+    SubscriptionBuilder,
 };
 pub use topic::{InvalidTopic, InvalidTopicPattern, Topic, TopicPattern};
 pub use transport::{

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 use mmate_core::message::wire;
+use mmate_core::transport::{HashBy, Partition};
 
 /// A replicated queue.
 pub(super) fn quorum() -> FieldTable {
@@ -43,6 +44,25 @@ pub(super) fn delay(queue: &str, longest: Duration) -> FieldTable {
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(queue));
     arguments
+}
+
+/// What an exchange of the consistent-hash plugin hashes; the routing key by default.
+pub(super) fn hash(partition: &Partition) -> FieldTable {
+    let argument = match &partition.hash_by {
+        HashBy::Header(name) => Some(("hash-header", name.as_str())),
+        HashBy::CorrelationId => Some(("hash-property", "correlation_id")),
+        _ => None,
+    };
+    let mut arguments = FieldTable::default();
+    if let Some((name, value)) = argument {
+        arguments.insert(name.into(), text(value));
+    }
+    arguments
+}
+
+/// A queue that gives messages to one of its consumers at a time.
+pub(super) fn single_active_consumer(arguments: &mut FieldTable) {
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
 }
 
 fn text(text: &str) -> AMQPValue {

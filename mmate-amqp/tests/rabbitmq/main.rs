@@ -7,6 +7,7 @@ mod dead_letters;
 mod delays;
 mod health;
 mod matcher;
+mod partitions;
 mod proxy;
 mod publishing;
 mod recovery;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{ConfigError, Service};
+use super::{ConfigError, Service, ordering};
 use crate::subscription::{Subscription, SubscriptionBuilder};
 use crate::transport::{Limits, QueueMode};
 
@@ -67,6 +67,7 @@ pub(super) fn problems(service: &mut Service, limits: Limits) -> Vec<ConfigError
                 concurrency: parts.concurrency,
             });
         }
+        problems.extend(ordering::problem(parts, limits));
         problems.extend(missing(service, subscription));
         problems.extend(beyond_the_broker(parts, limits));
     }

@@ -17,6 +17,7 @@ mod crashes;
 mod failures;
 mod keys;
 mod leases;
+mod ordering;
 mod outages;
 mod scopes;
 mod windows;
