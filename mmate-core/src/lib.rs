@@ -7,6 +7,7 @@ pub mod message;
 pub mod topic;
 pub mod transport;
 
+mod batch;
 mod context;
 mod handler;
 mod inprocess;
@@ -18,6 +19,9 @@ mod stats;
 mod subscription;
 mod trace;
 
+pub use batch::{
+    Batch, BatchHandler, BatchItem, BatchOutcome, BatchPolicy, IntoBatchOutcome, ServiceState,
+};
 pub use context::Context;
 pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};
 pub use health::{Health, HealthReport};

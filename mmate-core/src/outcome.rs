@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// An error of any type.
@@ -209,6 +210,11 @@ impl HandlerError {
         Self { source: error.into(), class: ErrorClass::Permanent(reason) }
     }
 
+    /// The same failure once more, for each of several messages that it befell together.
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+        Self { class: error.class, source: Box::new(Shared(Arc::clone(error))) }
+    }
+
     /// Sets when the next attempt is made, instead of what the retry policy says.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
@@ -256,6 +262,22 @@ impl HandlerError {
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.chain())
+    }
+}
+
+/// An error that several messages have in common.
+#[derive(Debug)]
+struct Shared(Arc<HandlerError>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.source, f)
+    }
+}
+
+impl Error for Shared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Error::source(&*self.0.source)
     }
 }
 

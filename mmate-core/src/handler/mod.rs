@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 
 pub use extract::{Attempt, Body, FromContext, Json, State};
 
+use crate::batch::{BatchHandler, BatchPolicy, Batching, Gatherer};
 use crate::context::Context;
 use crate::outcome::{HandlerError, IntoOutcome, Outcome};
 
@@ -102,6 +103,7 @@ handler_of!(A1 a1, A2 a2, A3 a3, A4 a4, A5 a5, A6 a6, A7 a7, A8 a8);
 pub(crate) struct AnyHandler {
     call: Arc<dyn Call>,
     requirements: Arc<[Requirement]>,
+    batching: Option<Arc<dyn Batching>>,
 }
 
 trait Call: Send + Sync {
@@ -116,12 +118,37 @@ impl<H: Handler<Args>, Args: 'static> Call for Typed<H, Args> {
     }
 }
 
+impl<H: BatchHandler<Args>, Args: 'static> Call for Gatherer<H, Args> {
+    fn call<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
+        Gatherer::call(self, context)
+    }
+}
+
 impl AnyHandler {
     pub(crate) fn new<H: Handler<Args>, Args: 'static>(handler: H) -> Self {
         Self {
             call: Arc::new(Typed(handler, std::marker::PhantomData)),
             requirements: H::requirements().into(),
+            batching: None,
         }
+    }
+
+    /// A handler of batches, at the end of each message's way.
+    pub(crate) fn of_batches<H: BatchHandler<Args>, Args: 'static>(
+        handler: H,
+        policy: BatchPolicy,
+    ) -> Self {
+        let gatherer = Arc::new(Gatherer::new(handler, policy));
+        Self {
+            call: Arc::<Gatherer<H, Args>>::clone(&gatherer),
+            requirements: H::requirements().into(),
+            batching: Some(gatherer),
+        }
+    }
+
+    /// What has to be known of it if it takes batches.
+    pub(crate) fn batching(&self) -> Option<&Arc<dyn Batching>> {
+        self.batching.as_ref()
     }
 
     pub(crate) fn call<'a>(

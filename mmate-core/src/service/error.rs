@@ -133,6 +133,14 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         wrong: String,
     },
+    /// Batches cannot work as they are set.
+    #[error("the subscription {subscription:?} {wrong}")]
+    Batch {
+        /// The subscription.
+        subscription: String,
+        /// What is wrong, and what to do.
+        wrong: String,
+    },
     /// A handler takes something that nobody gives.
     #[error("the handler of the subscription {subscription:?} takes {extractor}: {mend}")]
     Missing {

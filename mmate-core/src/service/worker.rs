@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use super::adoption::{AtWork, TakenUp};
 use super::lanes::Lanes;
+use crate::batch::{Batching, Setting};
 use crate::context::{Context, Shared};
 use crate::middleware::{Endpoint, Middleware, Next, catch_panic};
 use crate::outcome::{DeadLetter, DeadReason, Outcome};
@@ -37,6 +38,7 @@ pub(super) struct Tasks {
     retry: RetryPolicy,
     middleware: Vec<Arc<dyn Middleware>>,
     endpoint: Endpoint,
+    batching: Option<Arc<dyn Batching>>,
     types: TypeFilter,
     /// What the bindings say, where a broker cannot: globs within a word.
     patterns: Option<Vec<(String, TopicPattern)>>,
@@ -68,8 +70,20 @@ impl Worker {
             parts.bindings.iter().map(pair).collect()
         });
         let middleware = parts.all_middleware();
+        let (mut concurrency, mut timeout) = (parts.concurrency, parts.timeout);
+        let batching = handler.batching().cloned();
+        if let Some(batching) = &batching {
+            // Its messages are all inside at once, and the time is that of the batch.
+            concurrency = concurrency.saturating_mul(batching.policy().size);
+            batching.prepare(Setting {
+                subscription: Arc::clone(&shared.subscription),
+                timeout: timeout.take(),
+                concurrency: parts.concurrency,
+                state: Arc::clone(&shared.state),
+            });
+        }
         Self {
-            concurrency: parts.concurrency,
+            concurrency,
             prefetch: usize::from(parts.prefetch.get())
                 .saturating_mul(parts.partitions.unwrap_or(1).into()),
             order: parts.order,
@@ -80,7 +94,8 @@ impl Worker {
                 at_work: AtWork::new(parts.prefetch.get().into()),
                 retry: parts.retry,
                 middleware,
-                endpoint: Endpoint { handler, timeout: parts.timeout },
+                endpoint: Endpoint { handler, timeout },
+                batching,
                 types: parts.types,
                 patterns,
             }),
@@ -122,6 +137,7 @@ impl Worker {
                 },
             }
         }
+        self.tasks.flush();
         if !self.keeps_order {
             consumer.stop().await;
         }
@@ -320,6 +336,13 @@ impl Tasks {
     pub(super) async fn skip(&self, delivery: Delivery) {
         self.ledger.filtered();
         self.settle(delivery, Settlement::Ack).await;
+    }
+
+    /// Has what has gathered for a batch handled without waiting for more.
+    pub(super) fn flush(&self) {
+        if let Some(batching) = &self.batching {
+            batching.flush();
+        }
     }
 
     /// The consumer ended, and nobody asked it to.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{OrderKey, RetryPolicy, Scope, TypeFilter, check_name};
+use crate::batch::{BatchHandler, BatchPolicy};
 use crate::handler::{AnyHandler, Handler};
 use crate::message::wire;
 use crate::middleware::{Idempotency, Middleware};
@@ -320,6 +321,46 @@ impl SubscriptionBuilder {
         Args: 'static,
     {
         Subscription { parts: self, handler: AnyHandler::new(handler) }
+    }
+
+    /// Finishes the subscription with what handles its messages many at a time.
+    ///
+    /// Each message goes through its middleware on its own; where a handler would be it waits for
+    /// others, as the policy says, and afterwards takes its own outcome back. So middleware, and
+    /// [`idempotent`](Self::idempotent) with `Tracked`, work for each message: a duplicate does
+    /// not reach the batch, and each is retried on its own count of attempts. A payload that
+    /// cannot be decoded is dead-lettered alone. An error, a panic and the
+    /// [`timeout`](Self::timeout) are those of all messages in the batch.
+    ///
+    /// [`concurrency`](Self::concurrency) is the number of batches handled at the same time; the
+    /// [`prefetch`](Self::prefetch) must hold one batch at least, and holds as many as shall be
+    /// handled at once. When the service stops, what has gathered is handled without waiting for
+    /// more. With [`ordered_by`](Self::ordered_by), a batch has one message of a key.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mmate_core::{Batch, BatchPolicy, HandlerError, State, Subscription};
+    /// # #[derive(serde::Deserialize)] struct OrderCreated;
+    /// # #[derive(Clone)] struct Pool;
+    ///
+    /// async fn store(batch: Batch<OrderCreated>, State(pool): State<Pool>) -> Result<(), HandlerError> {
+    ///     # let _ = (batch, pool);
+    ///     // One statement for all of them…
+    ///     Ok(())
+    /// }
+    ///
+    /// let policy = BatchPolicy::up_to(100).within(Duration::from_millis(50));
+    /// let subscription = Subscription::per_service("store", ["order.created.*"])
+    ///     .concurrency(2)
+    ///     .batch_handler(policy, store);
+    /// # let _ = subscription;
+    /// ```
+    pub fn batch_handler<H, Args>(self, policy: BatchPolicy, handler: H) -> Subscription
+    where
+        H: BatchHandler<Args>,
+        Args: 'static,
+    {
+        Subscription { parts: self, handler: AnyHandler::of_batches(handler, policy) }
     }
 
     /// All middleware, outermost first; the idempotency strategy is the innermost.

@@ -80,6 +80,7 @@ impl Lanes {
             }
         }
         stop.cancel();
+        self.shared.tasks.flush();
         while let Some(ended) = self.lanes.join_next().await {
             rethrow(ended);
         }
