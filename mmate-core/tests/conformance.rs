@@ -47,6 +47,7 @@ mod on_a_clock_that_jumps {
 fn every_case_is_in_the_list() {
     let list = include_str!("../src/conformance/mod.rs");
     let sources = [
+        include_str!("../src/conformance/batches.rs"),
         include_str!("../src/conformance/content.rs"),
         include_str!("../src/conformance/dead_letters.rs"),
         include_str!("../src/conformance/declaring.rs"),

@@ -36,6 +36,7 @@
 //! A case fails by a panic that says what was expected. None waits longer than it must, and none
 //! longer than its limit: a transport that hangs fails like one that is wrong.
 
+pub mod batches;
 pub mod content;
 pub mod dead_letters;
 pub mod declaring;
@@ -164,6 +165,10 @@ macro_rules! transport_conformance {
                 a_retried_message_is_not_overtaken_by_its_lane,
                 a_stop_during_a_wait_gives_back_in_order,
                 a_cut_during_a_wait_neither_reorders_nor_forgets_attempts,
+            }
+            batches {
+                a_batch_is_settled_message_by_message,
+                a_stop_handles_what_has_gathered,
             }
             partitions {
                 a_key_has_one_part_and_many_keys_have_many,

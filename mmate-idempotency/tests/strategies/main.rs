@@ -10,6 +10,7 @@ mod faulty;
 mod house;
 
 mod acknowledgements;
+mod batches;
 mod claims;
 mod conservation;
 mod copies;
