@@ -84,7 +84,7 @@ impl<H: BatchHandler<Args>, Args: 'static> Gatherer<H, Args> {
     }
 
     /// Takes part in a batch.
-    pub(crate) fn call<'a>(
+    pub(crate) fn take_part<'a>(
         &'a self,
         context: &'a Context,
     ) -> BoxFuture<'a, Result<Outcome, HandlerError>> {

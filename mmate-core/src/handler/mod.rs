@@ -120,7 +120,7 @@ impl<H: Handler<Args>, Args: 'static> Call for Typed<H, Args> {
 
 impl<H: BatchHandler<Args>, Args: 'static> Call for Gatherer<H, Args> {
     fn call<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
-        Gatherer::call(self, context)
+        self.take_part(context)
     }
 }
 

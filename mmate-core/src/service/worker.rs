@@ -161,6 +161,7 @@ pub(super) fn rethrow(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// A delivery that was looked at.
+#[expect(clippy::large_enum_variant, reason = "a box would cost each message an allocation")]
 pub(super) enum Opened {
     /// The subscription's filters do not take it.
     Foreign(Delivery),
