@@ -77,8 +77,10 @@ impl Connection for AmqpConnection {
                 }
                 Err(error) => error,
             };
-            // A cut on the way is no answer.
-            if error.kind() != TransportErrorKind::Unreachable && !session.is_lost() {
+            // A cut on the way is no answer. What the broker does not know at all it answers with
+            // a cut.
+            let cut = session.is_lost() && error.kind() != TransportErrorKind::Configuration;
+            if error.kind() != TransportErrorKind::Unreachable && !cut {
                 return Err(error);
             }
             failures += 1;

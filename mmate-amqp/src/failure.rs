@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     NoAnswer(Duration),
     /// The connection that it was asked on is gone.
     Lost,
+    /// The broker ended the connection for an exchange type that it does not know.
+    UnknownExchangeType(String),
     /// The connection was closed by us.
     Closed,
     /// There is no way to the broker at the moment.
@@ -57,6 +59,7 @@ impl Failure {
                 return Kind::Unreachable;
             }
             Self::Refused(refusal) => return refusal.kind,
+            Self::UnknownExchangeType(_) => return Kind::Configuration,
             Self::Closed => return Kind::Closed,
         };
         match error.kind() {
@@ -151,6 +154,7 @@ impl fmt::Display for Failure {
             },
             Self::NoAnswer(limit) => write!(f, "no answer within {limit:?}"),
             Self::Lost => f.write_str("the connection was lost"),
+            Self::UnknownExchangeType(said) => f.write_str(said),
             Self::Closed => f.write_str("the connection was closed"),
             Self::NoWay(reason) => f.write_str(reason),
             Self::Refused(refusal) => write!(f, "{refusal}"),

@@ -81,6 +81,41 @@ impl Context {
         })
     }
 
+    /// Gives a message that is not to be handled back to its delivery.
+    pub(crate) fn give_back(self, mut delivery: Delivery) -> Delivery {
+        delivery.message = self.message;
+        delivery.queue = self.queue;
+        delivery.exchange = self.exchange;
+        delivery.routing_key = self.routing_key;
+        delivery
+    }
+
+    /// The same message for another attempt after this one failed: nothing that middleware left is
+    /// there any more.
+    pub(crate) fn after_failure(self) -> Self {
+        let attempt = self.attempt.saturating_add(1);
+        Self { attempt, ..self.afresh() }
+    }
+
+    /// The same message after it was deferred.
+    pub(crate) fn after_deferral(self) -> Self {
+        let deferrals = self.deferrals.saturating_add(1);
+        Self { deferrals, ..self.afresh() }
+    }
+
+    /// The same message, of which it is known that so many attempts were begun before.
+    pub(crate) fn resumed(self, attempt: u32, deferrals: u32) -> Self {
+        let attempt = self.attempt.max(attempt);
+        let deferrals = self.deferrals.max(deferrals);
+        Self { attempt, deferrals, ..self }
+    }
+
+    fn afresh(self) -> Self {
+        let lineage = Lineage::of(&self.meta, &self.message.headers, &self.shared);
+        let publisher = self.shared.publisher.within(lineage);
+        Self { extensions: Extensions::default(), unprotected: false, publisher, ..self }
+    }
+
     /// The message as the broker gave it.
     #[must_use]
     pub fn message(&self) -> &Message {

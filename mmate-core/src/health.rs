@@ -138,13 +138,17 @@ pub(crate) struct Subscribed {
     pub(crate) name: Arc<str>,
     /// Why the subscription ended, if it did.
     pub(crate) end: StatusCell,
-    pub(crate) consumer: StatusCell,
+    /// One for each part of its queue.
+    pub(crate) consumers: Vec<StatusCell>,
     pub(crate) middleware: Vec<Arc<dyn Middleware>>,
 }
 
 impl Subscribed {
     fn status(&self) -> Status {
-        let first = self.end.status().and(self.consumer.status());
+        let first = self
+            .consumers
+            .iter()
+            .fold(self.end.status(), |all, consumer| all.and(consumer.status()));
         self.middleware.iter().fold(first, |status, middleware| status.and(middleware.status()))
     }
 }

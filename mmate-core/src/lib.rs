@@ -7,6 +7,7 @@ pub mod message;
 pub mod topic;
 pub mod transport;
 
+mod batch;
 mod context;
 mod handler;
 mod inprocess;
@@ -20,6 +21,9 @@ mod stats;
 mod subscription;
 mod trace;
 
+pub use batch::{
+    Batch, BatchHandler, BatchItem, BatchOutcome, BatchPolicy, IntoBatchOutcome, ServiceState,
+};
 pub use context::Context;
 pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};
 pub use health::{Health, HealthReport};
@@ -41,7 +45,8 @@ pub use service::{
 };
 pub use stats::{Counts, Duplicates, Stats};
 pub use subscription::{
-    InvalidName, InvalidTypeFilter, RetryPolicy, Scope, Subscription, SubscriptionBuilder,
+    InvalidName, InvalidTypeFilter, MissingKey, OrderKey, RetryPolicy, Scope, Subscription,
+    SubscriptionBuilder,
 };
 pub use topic::{InvalidTopic, InvalidTopicPattern, Topic, TopicPattern};
 pub use transport::{

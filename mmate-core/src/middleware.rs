@@ -136,9 +136,9 @@ impl Endpoint {
 }
 
 /// Runs a future, and turns its panic into an error.
-pub(crate) async fn catch_panic(
-    future: impl Future<Output = Result<Outcome, HandlerError>>,
-) -> Result<Outcome, HandlerError> {
+pub(crate) async fn catch_panic<T>(
+    future: impl Future<Output = Result<T, HandlerError>>,
+) -> Result<T, HandlerError> {
     match AssertUnwindSafe(future).catch_unwind().await {
         Ok(result) => result,
         Err(payload) => {

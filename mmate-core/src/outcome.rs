@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::reply::{Answer, ReplyError};
@@ -241,6 +242,12 @@ impl HandlerError {
         self.answer.as_deref()
     }
 
+    /// The same failure once more, for each of several messages that it befell together.
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+        let answer = error.answer.clone();
+        Self { class: error.class, source: Box::new(Shared(Arc::clone(error))), answer }
+    }
+
     /// Sets when the next attempt is made, instead of what the retry policy says.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
@@ -288,6 +295,22 @@ impl HandlerError {
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.chain())
+    }
+}
+
+/// An error that several messages have in common.
+#[derive(Debug)]
+struct Shared(Arc<HandlerError>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.source, f)
+    }
+}
+
+impl Error for Shared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Error::source(&*self.0.source)
     }
 }
 

@@ -62,6 +62,21 @@ impl AmqpConsumer {
         Ok(consumer)
     }
 
+    /// Ends the making of incarnations, and returns the last one.
+    fn last(&mut self) -> Option<Live> {
+        self.stop_keeper.cancel();
+        self.incarnations.close();
+        let mut last = self.live.take();
+        // One that was made meanwhile and is not used has deliveries waiting in it too.
+        while let Ok(made) = self.incarnations.try_recv() {
+            if let Ok(live) = made {
+                last = Some(live);
+            }
+        }
+        self.ended = true;
+        last
+    }
+
     fn delivery(
         &self,
         incarnation: &Arc<Incarnation>,
@@ -108,18 +123,16 @@ impl Consumer for AmqpConsumer {
     }
 
     async fn stop(&mut self) {
-        self.stop_keeper.cancel();
-        self.incarnations.close();
-        let mut last = self.live.take();
-        // One that was made meanwhile and is not used has deliveries waiting in it too.
-        while let Ok(made) = self.incarnations.try_recv() {
-            if let Ok(live) = made {
-                last = Some(live);
-            }
-        }
-        self.ended = true;
-        if let Some(live) = last {
+        if let Some(live) = self.last() {
             live.give_back(self.subscription.answer_timeout()).await;
+        }
+    }
+
+    async fn leave(&mut self) {
+        if let Some(Live { incarnation, .. }) = self.last() {
+            // With its channel the broker takes back all that the consumer had, in its order, and
+            // only then serves another one.
+            incarnation.session().close_channel(incarnation.channel()).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use lapin::{Channel, Connection};
@@ -22,6 +23,7 @@ pub(crate) struct Session {
     role: Role,
     answer_timeout: Duration,
     lost: CancellationToken,
+    end: OnceLock<String>,
     given_up: watch::Sender<Option<String>>,
     blocked: watch::Sender<bool>,
 }
@@ -44,6 +46,7 @@ impl Session {
             role,
             answer_timeout,
             lost: CancellationToken::new(),
+            end: OnceLock::new(),
             given_up: watch::Sender::new(None),
             blocked: watch::Sender::new(blocked),
         }
@@ -172,8 +175,15 @@ impl Session {
         }
     }
 
+    /// Why it has ended, waited for: the calls that the end interrupts are not told.
+    pub(crate) async fn end_reason(&self) -> &str {
+        let _ = tokio::time::timeout(self.answer_timeout, self.lost()).await;
+        self.end.get().map_or("", String::as_str)
+    }
+
     /// Marks it as ended, so that nobody waits for it any more.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, reason: &str) {
+        let _ = self.end.set(reason.to_owned());
         self.lost.cancel();
         self.plug.pull();
     }
@@ -184,7 +194,7 @@ impl Session {
             // Where it fails the plug does it.
             let _ = within(self.answer_timeout, self.connection.close(OK, "".into())).await;
         }
-        self.end();
+        self.end("it was closed");
     }
 }
 
@@ -193,7 +203,7 @@ const OK: u16 = 200;
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.end();
+        self.end("it was dropped");
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn supervise(
                 return give_up(&dialer, &state, reason);
             }
         };
-        session.end();
+        session.end(&reason);
         state.send_replace(State::Down { since: Instant::now(), reason: reason.as_str().into() });
         telemetry::connected(role, false);
         telemetry::blocked(role, false);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable};
 use mmate_core::message::wire;
-use mmate_core::transport::QueuePlan;
+use mmate_core::transport::{HashBy, Partition, QueuePlan};
 
 /// A queue on one node: without arguments, as others declare theirs, unless it shall end by itself.
 pub(super) fn classic(plan: &QueuePlan) -> FieldTable {
@@ -52,6 +52,25 @@ pub(super) fn delay(queue: &str, longest: Duration) -> FieldTable {
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     arguments.insert("x-dead-letter-routing-key".into(), text(queue));
     arguments
+}
+
+/// What an exchange of the consistent-hash plugin hashes; the routing key by default.
+pub(super) fn hash(partition: &Partition) -> FieldTable {
+    let argument = match &partition.hash_by {
+        HashBy::Header(name) => Some(("hash-header", name.as_str())),
+        HashBy::CorrelationId => Some(("hash-property", "correlation_id")),
+        _ => None,
+    };
+    let mut arguments = FieldTable::default();
+    if let Some((name, value)) = argument {
+        arguments.insert(name.into(), text(value));
+    }
+    arguments
+}
+
+/// A queue that gives messages to one of its consumers at a time.
+pub(super) fn single_active_consumer(arguments: &mut FieldTable) {
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
 }
 
 /// The broker takes no more than 2^32 - 1, about 49 days.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use mmate_core::message::wire;
 use mmate_core::transport::{
-    Declare, QueueKind, QueueMode, QueuePlan, TransportError, TransportErrorKind,
+    Declare, Partition, QueueKind, QueueMode, QueuePlan, TransportError, TransportErrorKind,
 };
 
 pub(crate) use delay::DelayQueues;
@@ -41,6 +41,9 @@ pub(crate) async fn declare(
     delivery_limit: u32,
 ) -> Result<(), TransportError> {
     check_names(plan)?;
+    if let Some(left) = plan.partition.as_ref().and_then(Partition::left_over) {
+        refuse_left_over(session, plan, &left).await?;
+    }
     take(session, steps(plan, delivery_limit, &EXCHANGES)).await
 }
 
@@ -64,6 +67,27 @@ pub(crate) async fn check(
     }
 }
 
+/// A part of a queue that is above the number asked for would be given messages for ever, and
+/// nobody would take them.
+async fn refuse_left_over(
+    session: &Session,
+    plan: &QueuePlan,
+    left: &str,
+) -> Result<(), TransportError> {
+    let mut beyond = QueuePlan::new(left, plan.mode);
+    beyond.declare = Declare::Passive;
+    let step = Step::Queue { plan: &beyond, delivery_limit: 0 };
+    if session.aside(async |channel| step.look(session, channel).await).await.is_err() {
+        return Ok(());
+    }
+    let attempted = format!("declare the queue {}", plan.name);
+    let hint = format!(
+        "{left} is above the number of partitions asked for, and would be given messages that \
+         nobody takes: let it run empty and delete it, or ask for as many as there are"
+    );
+    Err(TransportError::new(TransportErrorKind::Mismatch, attempted).hint(hint))
+}
+
 fn steps<'a>(plan: &'a QueuePlan, delivery_limit: u32, exchanges: &[&'a str]) -> Vec<Step<'a>> {
     let mut exchanges: BTreeSet<_> = exchanges.iter().copied().collect();
     exchanges.extend(plan.bindings.iter().map(|binding| binding.exchange.as_str()));
@@ -73,7 +97,16 @@ fn steps<'a>(plan: &'a QueuePlan, delivery_limit: u32, exchanges: &[&'a str]) ->
     if plan.dead_letters {
         steps.extend([Step::DeadLetterQueue(plan), Step::DeadLetterBinding(plan)]);
     }
-    steps.extend(plan.bindings.iter().map(|binding| Step::Binding { plan, binding }));
+    match &plan.partition {
+        None => steps.extend(plan.bindings.iter().map(|binding| Step::Binding { plan, binding })),
+        Some(partition) => {
+            steps.push(Step::PartitionExchange(partition));
+            // A part is there before anything is routed to it, and the first before all others.
+            steps.push(Step::PartitionBinding { plan, partition });
+            let route = |binding| Step::PartitionRoute { partition, binding };
+            steps.extend(plan.bindings.iter().map(route));
+        }
+    }
     steps
 }
 
@@ -106,6 +139,10 @@ async fn take(session: &Session, steps: Vec<Step<'_>>) -> Result<(), TransportEr
         }
         for step in steps.by_ref() {
             if let Err(failure) = step.take(session, &channel).await {
+                if matches!(failure, Failure::UnknownExchangeType(_)) {
+                    // The connection is gone with it.
+                    return Err(step.error(failure));
+                }
                 refused = Some((step, failure));
                 break;
             }
@@ -128,6 +165,11 @@ fn check_names(plan: &QueuePlan) -> Result<(), TransportError> {
     }
     let longest = Rung::longest().queue_of(&plan.name);
     short("name of the queue's longest delay queue", &longest).map_err(configuration)?;
+    if let Some(partition) = &plan.partition {
+        short("name of the partitions' exchange", &partition.exchange()).map_err(configuration)?;
+        short("name of the last partition", &format!("{}.65535", partition.of))
+            .map_err(configuration)?;
+    }
     for binding in &plan.bindings {
         short("exchange's name", &binding.exchange).map_err(configuration)?;
     }

@@ -1,11 +1,14 @@
 //! The single steps of a declaration, and what their refusals mean.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Channel, ExchangeKind};
 use mmate_core::message::wire;
 use mmate_core::transport::{
-    Binding, Declare, QueueKind, QueueMode, QueuePlan, TransportError, TransportErrorKind as Kind,
+    Binding, Declare, Partition, QueueKind, QueueMode, QueuePlan, TransportError,
+    TransportErrorKind as Kind,
 };
 
 use super::arguments;
@@ -15,11 +18,29 @@ use crate::link::Session;
 /// A step of a declaration. All names in it have been checked to be short.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step<'a> {
-    Queue { plan: &'a QueuePlan, delivery_limit: u32 },
+    Queue {
+        plan: &'a QueuePlan,
+        delivery_limit: u32,
+    },
     Exchange(&'a str),
     DeadLetterQueue(&'a QueuePlan),
     DeadLetterBinding(&'a QueuePlan),
-    Binding { plan: &'a QueuePlan, binding: &'a Binding },
+    Binding {
+        plan: &'a QueuePlan,
+        binding: &'a Binding,
+    },
+    /// The exchange that shares messages out to the parts of a queue.
+    PartitionExchange(&'a Partition),
+    /// From an exchange to that one.
+    PartitionRoute {
+        partition: &'a Partition,
+        binding: &'a Binding,
+    },
+    /// From that one to a part.
+    PartitionBinding {
+        plan: &'a QueuePlan,
+        partition: &'a Partition,
+    },
 }
 
 impl Step<'_> {
@@ -45,6 +66,34 @@ impl Step<'_> {
                 let key = binding.pattern.binding_key();
                 bind(session, channel, &plan.name, &binding.exchange, &key).await
             }
+            Self::PartitionExchange(partition) => {
+                let kind = ExchangeKind::Custom(CONSISTENT_HASH.to_owned());
+                let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+                let (name, arguments) = (partition.exchange(), arguments::hash(partition));
+                let name = name.as_str().into();
+                let declare = channel.exchange_declare(name, kind, options, arguments);
+                let declared = session.ask(declare).await;
+                // For a type that it does not know the broker closes the whole connection, and what
+                // this call is told is that it is gone.
+                if declared.is_err()
+                    && session.is_lost()
+                    && session.end_reason().await.contains("unknown exchange type")
+                {
+                    let said = session.end_reason().await.to_owned();
+                    return Err(Failure::UnknownExchangeType(said));
+                }
+                declared
+            }
+            Self::PartitionRoute { partition, binding } => {
+                let (to, key) = (partition.exchange(), binding.pattern.binding_key());
+                let (to, from) = (to.as_str().into(), binding.exchange.as_str().into());
+                let (options, none) = (ExchangeBindOptions::default(), FieldTable::default());
+                let bound = channel.exchange_bind(to, from, (&*key).into(), options, none);
+                session.ask(bound).await
+            }
+            Self::PartitionBinding { plan, partition } => {
+                bind(session, channel, &plan.name, &partition.exchange(), WEIGHT).await
+            }
         }
     }
 
@@ -63,7 +112,14 @@ impl Step<'_> {
             Self::Queue { plan, .. } => {
                 declare_queue(session, channel, &plan.name, passive, FieldTable::default()).await
             }
-            Self::DeadLetterBinding(_) | Self::Binding { .. } => self.take(session, channel).await,
+            Self::PartitionExchange(partition) => {
+                let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+                declare_exchange(session, channel, &partition.exchange(), options).await
+            }
+            Self::DeadLetterBinding(_)
+            | Self::Binding { .. }
+            | Self::PartitionRoute { .. }
+            | Self::PartitionBinding { .. } => self.take(session, channel).await,
         }
     }
 
@@ -86,7 +142,7 @@ impl Step<'_> {
         }
     }
 
-    fn error(self, refusal: Failure) -> TransportError {
+    pub(super) fn error(self, refusal: Failure) -> TransportError {
         let kind = refusal.kind();
         let error = refusal.into_error(self.to_string());
         match self.hint(kind) {
@@ -99,7 +155,7 @@ impl Step<'_> {
         Some(match (self, kind) {
             (Self::Queue { .. }, Kind::Mismatch) => {
                 "take the queue as it is with .passive(), ask for the kind it is of with \
-                 .queue_kind(…), or delete it"
+                 .queue_kind(…) and for .single_active_consumer() if it has one, or delete it"
             }
             (Self::Queue { .. }, Kind::NotFound) => {
                 ".passive() takes a queue that somebody else makes; without it is made here"
@@ -115,7 +171,22 @@ impl Step<'_> {
             (Self::Exchange(_) | Self::DeadLetterQueue(_), Kind::Forbidden) => {
                 "it is not there, and the account has no configure permission to make it"
             }
-            (Self::Binding { .. } | Self::DeadLetterBinding(_), Kind::Forbidden) => {
+            (Self::PartitionExchange(_), Kind::Configuration) => {
+                "partitions need the plugin rabbitmq_consistent_hash_exchange, which comes with the \
+                 broker; on each of its nodes: rabbitmq-plugins enable \
+                 rabbitmq_consistent_hash_exchange"
+            }
+            (Self::PartitionExchange(_), Kind::Mismatch) => {
+                "an exchange of another type has this name; delete it, or name the subscription \
+                 otherwise"
+            }
+            (
+                Self::Binding { .. }
+                | Self::DeadLetterBinding(_)
+                | Self::PartitionRoute { .. }
+                | Self::PartitionBinding { .. },
+                Kind::Forbidden,
+            ) => {
                 "a binding needs the write permission for the queue and the read permission for \
                  the exchange"
             }
@@ -140,18 +211,39 @@ impl std::fmt::Display for Step<'_> {
                 let Binding { exchange, pattern, .. } = binding;
                 write!(f, "bind the queue {} to {pattern} of the exchange {exchange}", plan.name)
             }
+            Self::PartitionExchange(partition) => {
+                write!(f, "declare the exchange {}", partition.exchange())
+            }
+            Self::PartitionRoute { partition, binding } => {
+                let Binding { exchange, pattern, .. } = binding;
+                let to = partition.exchange();
+                write!(f, "bind the exchange {to} to {pattern} of the exchange {exchange}")
+            }
+            Self::PartitionBinding { plan, partition } => {
+                write!(f, "bind the queue {} to the exchange {}", plan.name, partition.exchange())
+            }
         }
     }
 }
 
+const CONSISTENT_HASH: &str = "x-consistent-hash";
+/// The share of the messages that a part gets, as the plugin takes it: in the routing key.
+const WEIGHT: &str = "1";
+
 fn queue(plan: &QueuePlan, delivery_limit: u32) -> (QueueDeclareOptions, FieldTable) {
     let none = FieldTable::default();
-    match (plan.declare, plan.mode, plan.kind) {
-        (Declare::Passive, _, _) => (QueueDeclareOptions::default().passive(), none),
-        (_, QueueMode::PerInstance, _) => (QueueDeclareOptions::exclusive().auto_delete(), none),
-        (_, _, QueueKind::Classic) => (QueueDeclareOptions::durable(), arguments::classic(plan)),
-        _ => (QueueDeclareOptions::durable(), arguments::quorum_queue(&plan.name, delivery_limit)),
+    let mut arguments = match (plan.declare, plan.mode, plan.kind) {
+        (Declare::Passive, _, _) => return (QueueDeclareOptions::default().passive(), none),
+        (_, QueueMode::PerInstance, _) => {
+            return (QueueDeclareOptions::exclusive().auto_delete(), none);
+        }
+        (_, _, QueueKind::Classic) => arguments::classic(plan),
+        _ => arguments::quorum_queue(&plan.name, delivery_limit),
+    };
+    if plan.single_active_consumer {
+        arguments::single_active_consumer(&mut arguments);
     }
+    (QueueDeclareOptions::durable(), arguments)
 }
 
 async fn declare_queue(

@@ -10,6 +10,7 @@ mod delays;
 mod health;
 mod matcher;
 mod nodes;
+mod partitions;
 mod proxy;
 mod publishing;
 mod recovery;

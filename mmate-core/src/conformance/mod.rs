@@ -36,12 +36,16 @@
 //! A case fails by a panic that says what was expected. None waits longer than it must, and none
 //! longer than its limit: a transport that hangs fails like one that is wrong.
 
+pub mod batches;
 pub mod content;
 pub mod dead_letters;
 pub mod declaring;
 pub mod delay;
+mod disorder;
 mod harness;
+pub mod ordering;
 pub mod outage;
+pub mod partitions;
 pub mod requests;
 pub mod routing;
 pub mod service;
@@ -50,6 +54,7 @@ pub mod settling;
 pub mod sharing;
 mod stage;
 
+pub use disorder::{Disorder, disorder};
 pub use harness::{Harness, within_limit};
 
 /// Makes one test of each case of the [conformance suite](crate::conformance).
@@ -156,6 +161,26 @@ macro_rules! transport_conformance {
                 a_closed_connection_ends_its_consumers,
                 a_connection_says_that_it_is_up_and_that_it_was_closed,
                 closing_twice_is_fine,
+            }
+            ordering {
+                one_consumer_is_served_and_the_next_when_it_is_gone,
+                a_consumer_that_leaves_gives_back_all_it_had_in_its_order,
+                a_queue_without_a_single_active_consumer_is_a_mismatch,
+                lanes_run_beside_each_other_and_each_in_its_order,
+                a_retried_message_is_not_overtaken_by_its_lane,
+                a_stop_during_a_wait_gives_back_in_order,
+                a_cut_during_a_wait_neither_reorders_nor_forgets_attempts,
+            }
+            batches {
+                a_batch_is_settled_message_by_message,
+                a_stop_handles_what_has_gathered,
+            }
+            partitions {
+                a_key_has_one_part_and_many_keys_have_many,
+                the_parts_have_one_dead_letter_queue,
+                a_delayed_message_comes_back_to_its_part,
+                fewer_parts_than_there_are_is_a_mismatch,
+                another_instance_goes_on_with_the_parts_in_their_order,
             }
             service {
                 instances_of_a_service_share_its_messages,

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 
 pub use extract::{Attempt, Body, FromContext, Json, State};
 
+use crate::batch::{BatchHandler, BatchPolicy, Batching, Gatherer};
 use crate::context::Context;
 use crate::outcome::{HandlerError, IntoOutcome, Outcome};
 use crate::reply::Answer;
@@ -112,6 +113,7 @@ pub(crate) struct AnyHandler {
     call: Arc<dyn Call>,
     requirements: Arc<[Requirement]>,
     answers: bool,
+    batching: Option<Arc<dyn Batching>>,
 }
 
 trait Call: Send + Sync {
@@ -126,13 +128,39 @@ impl<H: Handler<Args>, Args: 'static> Call for Typed<H, Args> {
     }
 }
 
+impl<H: BatchHandler<Args>, Args: 'static> Call for Gatherer<H, Args> {
+    fn call<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Outcome, HandlerError>> {
+        self.take_part(context)
+    }
+}
+
 impl AnyHandler {
     pub(crate) fn new<H: Handler<Args>, Args: 'static>(handler: H) -> Self {
         Self {
             call: Arc::new(Typed(handler, std::marker::PhantomData)),
             requirements: H::requirements().into(),
             answers: H::answers(),
+            batching: None,
         }
+    }
+
+    /// A handler of batches, at the end of each message's way.
+    pub(crate) fn of_batches<H: BatchHandler<Args>, Args: 'static>(
+        handler: H,
+        policy: BatchPolicy,
+    ) -> Self {
+        let gatherer = Arc::new(Gatherer::new(handler, policy));
+        Self {
+            call: Arc::<Gatherer<H, Args>>::clone(&gatherer),
+            requirements: H::requirements().into(),
+            answers: false,
+            batching: Some(gatherer),
+        }
+    }
+
+    /// What has to be known of it if it takes batches.
+    pub(crate) fn batching(&self) -> Option<&Arc<dyn Batching>> {
+        self.batching.as_ref()
     }
 
     pub(crate) async fn call(&self, context: &Context) -> Result<Outcome, HandlerError> {

@@ -8,12 +8,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chaos::Faults;
-use super::queue::{Class, Queue, Stored};
+use super::queue::{Class, Queue, Serves, Stored};
 use crate::health::Status;
 use crate::message::wire;
 use crate::transport::{
-    Declare, Destination, Publication, PublishError, QueueKind, QueuePlan, TransportError,
-    TransportErrorKind,
+    Declare, Destination, Partition, Publication, PublishError, QueueKind, QueuePlan,
+    TransportError, TransportErrorKind,
 };
 
 /// Longer than any test, and short enough that the sum with the clock is a time.
@@ -184,7 +184,7 @@ impl State {
         for queue in self.queues.values_mut() {
             match queue.class {
                 Class::Exclusive(_) => queue.clear(),
-                Class::Durable(_) => queue.put_all_back(None),
+                Class::Durable(..) => queue.put_all_back(None),
             }
         }
         for subscriber in self.consumers.values_mut() {
@@ -205,6 +205,13 @@ impl State {
             let hint = "a queue's name has 1 to 255 bytes";
             return Err(failed(TransportErrorKind::Configuration).hint(hint));
         }
+        if let Some(left) = plan.partition.as_ref().and_then(Partition::left_over)
+            && self.queues.contains_key(&left)
+        {
+            let hint = "a partition above the number asked for still takes messages; let it run \
+                        empty and delete it, or ask for as many as there are";
+            return Err(failed(TransportErrorKind::Mismatch).hint(format!("{left}: {hint}")));
+        }
         let class = Class::of(plan, connection);
         self.end_expired();
         if let Some(queue) = self.queues.get(&plan.name) {
@@ -223,7 +230,8 @@ impl State {
         for binding in &plan.bindings {
             queue.bind(binding);
         }
-        if let Class::Durable(_) = class
+        queue.part(plan.partition.as_ref());
+        if let Class::Durable(..) = class
             && plan.dead_letters
         {
             self.dead_letter_queue(&plan.name);
@@ -270,7 +278,7 @@ impl State {
         let Publication { destination, message, mandatory } = publication;
         let (targets, exchange, routing_key) = match &destination {
             Destination::Exchange { name, topic } => {
-                let takes = |queue: &Queue| queue.takes(name, topic.as_str());
+                let takes = |queue: &Queue| queue.takes(name, topic.as_str(), &message);
                 let bound = self.queues.iter().filter(|(_, queue)| takes(queue));
                 let targets: Vec<_> = bound.map(|(name, _)| name.clone()).collect();
                 (targets, name.clone(), topic.to_string())
@@ -314,8 +322,9 @@ impl State {
 
     /// Makes a queue's dead-letter queue if it is missing.
     fn dead_letter_queue(&mut self, queue: &str) -> String {
-        let name = wire::dead_letter_queue(queue);
-        let durable = || Queue::new(Class::Durable(QueueKind::Quorum));
+        let partition = self.queues.get(queue).and_then(Queue::partition);
+        let name = wire::dead_letter_queue(partition.map_or(queue, |partition| &partition.of));
+        let durable = || Queue::new(Class::Durable(QueueKind::Quorum, Serves::All));
         self.queues.entry(name.clone()).or_insert_with(durable);
         name
     }
@@ -359,10 +368,17 @@ impl State {
             }
             let consumers = &self.consumers;
             let free = |id: &ConsumerId| consumers.get(id).is_some_and(Subscriber::has_room);
-            let Some(at) = queue.consumers.iter().position(free) else { return };
-            queue.consumers.rotate_left(at);
-            let Some(id) = queue.consumers.front().copied() else { return };
-            queue.consumers.rotate_left(1);
+            let id = if queue.serves_one() {
+                queue.consumers.front().copied().filter(free)
+            } else {
+                queue.consumers.iter().position(free).and_then(|at| {
+                    queue.consumers.rotate_left(at);
+                    let id = queue.consumers.front().copied();
+                    queue.consumers.rotate_left(1);
+                    id
+                })
+            };
+            let Some(id) = id else { return };
             let Some(subscriber) = self.consumers.get_mut(&id) else { return };
             self.last_number += 1;
             let tag = self.last_number;
@@ -405,6 +421,6 @@ impl State {
 fn check_access(queue: &Queue, connection: ConnectionId) -> Result<(), TransportErrorKind> {
     match queue.class {
         Class::Exclusive(owner) if owner != connection => Err(TransportErrorKind::Locked),
-        Class::Exclusive(_) | Class::Durable(_) => Ok(()),
+        Class::Exclusive(_) | Class::Durable(..) => Ok(()),
     }
 }

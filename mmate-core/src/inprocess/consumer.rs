@@ -58,6 +58,11 @@ impl Consumer for InProcessConsumer {
     async fn stop(&mut self) {
         self.end();
     }
+
+    async fn leave(&mut self) {
+        self.broker.lock().leave(self.id);
+        self.broker.announce();
+    }
 }
 
 impl Drop for InProcessConsumer {
@@ -128,6 +133,15 @@ impl State {
             }
         }
         self.serve(&subscriber.queue);
+    }
+
+    /// Ends a consumer, and puts back all that it has before anybody else is served.
+    fn leave(&mut self, id: ConsumerId) {
+        let Some(subscriber) = self.consumers.get(&id) else { return };
+        if let Some(queue) = self.queues.get_mut(&subscriber.queue) {
+            queue.put_back_of(id);
+        }
+        self.unsubscribe(id);
     }
 
     fn settle(&mut self, name: &str, tag: Tag, settlement: Settlement) -> Settled {

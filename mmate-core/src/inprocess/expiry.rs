@@ -21,7 +21,7 @@ impl State {
         while let Some(queue) = self.queues.get_mut(name)
             && let Some(expired) = queue.pop_expired(now)
         {
-            if queue.class == Class::Durable(QueueKind::Quorum) {
+            if matches!(queue.class, Class::Durable(QueueKind::Quorum, _)) {
                 self.bury(name, expired);
             }
         }

@@ -1,6 +1,7 @@
 //! One queue: what waits, what is held, what is delayed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 use super::broker::{ConnectionId, ConsumerId, Tag};
 use crate::message::Message;
 use crate::topic::TopicPattern;
-use crate::transport::{Binding, QueueKind, QueueMode, QueuePlan};
+use crate::transport::{Binding, HashBy, Partition, QueueKind, QueueMode, QueuePlan};
 
 /// What is in a queue of an [`InProcess`](crate::InProcess) broker at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,7 +47,7 @@ impl Stored {
 /// What a queue is, as far as a second declaration must agree with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    Durable(QueueKind),
+    Durable(QueueKind, Serves),
     /// Only the connection that made it may use it, and it ends with it.
     Exclusive(ConnectionId),
 }
@@ -55,9 +56,21 @@ impl Class {
     pub(super) fn of(plan: &QueuePlan, connection: ConnectionId) -> Self {
         match plan.mode {
             QueueMode::PerInstance => Self::Exclusive(connection),
-            QueueMode::Shared | QueueMode::PerService => Self::Durable(plan.kind),
+            QueueMode::Shared | QueueMode::PerService => {
+                let serves = if plan.single_active_consumer { Serves::One } else { Serves::All };
+                Self::Durable(plan.kind, serves)
+            }
         }
     }
+}
+
+/// Which of its consumers a queue gives messages to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// To each in turn.
+    All,
+    /// To the one that is there for the longest time.
+    One,
 }
 
 /// Where a message stands in a queue. One that goes back goes back to its place.
@@ -73,6 +86,7 @@ pub(super) struct Queue {
     /// Since when it has none.
     idle_since: Instant,
     bindings: Vec<(String, TopicPattern)>,
+    partition: Option<Partition>,
     ready: BTreeMap<Place, Stored>,
     delayed: BTreeMap<(Instant, Place), Stored>,
     held: HashMap<Tag, Held>,
@@ -95,6 +109,7 @@ impl Queue {
             expires: None,
             idle_since: Instant::now(),
             bindings: Vec::new(),
+            partition: None,
             ready: BTreeMap::new(),
             delayed: BTreeMap::new(),
             held: HashMap::new(),
@@ -116,6 +131,15 @@ impl Queue {
         self.consumers.is_empty() && self.expires.is_some_and(expired)
     }
 
+    /// Makes it the part of a queue that is parted.
+    pub(super) fn part(&mut self, partition: Option<&Partition>) {
+        self.partition = partition.cloned();
+    }
+
+    pub(super) fn partition(&self) -> Option<&Partition> {
+        self.partition.as_ref()
+    }
+
     /// Binds it by the key that a broker would be given: globs are not the broker's business.
     pub(super) fn bind(&mut self, binding: &Binding) {
         let key = TopicPattern::new(binding.pattern.binding_key())
@@ -126,8 +150,9 @@ impl Queue {
         }
     }
 
-    pub(super) fn takes(&self, exchange: &str, topic: &str) -> bool {
+    pub(super) fn takes(&self, exchange: &str, topic: &str, message: &Message) -> bool {
         self.bindings.iter().any(|(from, key)| from == exchange && key.matches(topic))
+            && self.partition.as_ref().is_none_or(|part| chosen(part, topic, message))
     }
 
     pub(super) fn push(&mut self, place: Place, stored: Stored) {
@@ -190,12 +215,23 @@ impl Queue {
 
     /// Puts back everything that the consumers of a connection have; of all if `None`.
     pub(super) fn put_all_back(&mut self, connection: Option<ConnectionId>) {
-        let of = |held: &Held| connection.is_none_or(|id| held.connection == id);
-        let tags: Vec<_> =
-            self.held.iter().filter(|(_, held)| of(held)).map(|(tag, _)| *tag).collect();
-        for held in tags.into_iter().filter_map(|tag| self.held.remove(&tag)).collect::<Vec<_>>() {
+        self.put_back_if(|held| connection.is_none_or(|id| held.connection == id));
+    }
+
+    /// Puts back everything that a consumer has.
+    pub(super) fn put_back_of(&mut self, consumer: ConsumerId) {
+        self.put_back_if(|held| held.consumer == consumer);
+    }
+
+    fn put_back_if(&mut self, of: impl Fn(&Held) -> bool) {
+        for (_, held) in self.held.extract_if(|_, held| of(held)).collect::<Vec<_>>() {
             self.put_back(held);
         }
+    }
+
+    /// Whether only the first of the consumers is served.
+    pub(super) fn serves_one(&self) -> bool {
+        matches!(self.class, Class::Durable(_, Serves::One))
     }
 
     pub(super) fn clear(&mut self) {
@@ -220,4 +256,18 @@ impl Queue {
     pub(super) fn messages(&self) -> Vec<Message> {
         self.ready.values().map(|stored| stored.message.clone()).collect()
     }
+}
+
+/// Whether a message is for this part of a queue.
+fn chosen(part: &Partition, topic: &str, message: &Message) -> bool {
+    let mut hasher = DefaultHasher::new();
+    match &part.hash_by {
+        HashBy::Topic => topic.hash(&mut hasher),
+        // As its bytes stand there: what has no such header is all in one part.
+        HashBy::Header(name) => {
+            format!("{:?}", message.headers.value(name)).hash(&mut hasher);
+        }
+        HashBy::CorrelationId => message.properties.correlation_id.hash(&mut hasher),
+    }
+    hasher.finish() % u64::from(part.count.max(1)) == u64::from(part.number)
 }

@@ -1,5 +1,6 @@
 //! Headers: small named values beside a message's body.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 
@@ -37,6 +38,17 @@ impl HeaderValue {
         match self {
             Self::Int(n) => Some(*n),
             Self::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// What a key is made of, for ordering and for recognising duplicates: the text, or a whole
+    /// number as text. Nothing else is exact enough.
+    #[must_use]
+    pub fn as_key(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Int(n) => Some(Cow::Owned(n.to_string())),
             _ => None,
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{ConfigError, Service};
-use crate::subscription::{Subscription, SubscriptionBuilder};
+use super::{ConfigError, Service, ordering};
+use crate::subscription::Subscription;
 use crate::transport::{Limits, QueueMode};
 
 /// What surrounds a middleware, for its [`check`](crate::Middleware::check).
@@ -17,6 +17,9 @@ pub struct Surroundings {
     pub prefetch: u16,
     /// How many messages are handled at the same time.
     pub concurrency: usize,
+    /// Whether the handler takes batches: many messages are then inside of the middleware at once,
+    /// and wait for each other.
+    pub batches: bool,
     /// What the broker allows.
     pub limits: Limits,
 }
@@ -67,8 +70,10 @@ pub(super) fn problems(service: &mut Service, limits: Limits) -> Vec<ConfigError
                 concurrency: parts.concurrency,
             });
         }
+        problems.extend(ordering::problem(parts, limits));
         problems.extend(missing(service, subscription));
-        problems.extend(beyond_the_broker(parts, limits));
+        problems.extend(batch_problem(subscription));
+        problems.extend(beyond_the_broker(subscription, limits));
     }
     problems
 }
@@ -89,8 +94,27 @@ fn missing(service: &Service, subscription: &Subscription) -> Vec<ConfigError> {
         .collect()
 }
 
+/// A batch that can never be full, or never has a message.
+fn batch_problem(subscription: &Subscription) -> Option<ConfigError> {
+    let Subscription { parts, handler } = subscription;
+    let size = handler.batching()?.policy().size;
+    let prefetch = parts.prefetch.get();
+    let wrong = if size == 0 {
+        "has batches of up to 0 messages; it must be 1 at least".to_owned()
+    } else if size > usize::from(prefetch) {
+        format!(
+            "has batches of up to {size} messages and a prefetch of {prefetch}, so that none would \
+             ever be full: raise the prefetch"
+        )
+    } else {
+        return None;
+    };
+    Some(ConfigError::Batch { subscription: parts.name.clone(), wrong })
+}
+
 /// S23: what the broker would not let work.
-fn beyond_the_broker(parts: &SubscriptionBuilder, limits: Limits) -> Vec<ConfigError> {
+fn beyond_the_broker(subscription: &Subscription, limits: Limits) -> Vec<ConfigError> {
+    let Subscription { parts, handler } = subscription;
     let mut problems = Vec::new();
     let subscription = || parts.name.clone();
     if let (Some(timeout), Some(limit)) = (parts.timeout, limits.delivery_timeout)
@@ -112,6 +136,7 @@ fn beyond_the_broker(parts: &SubscriptionBuilder, limits: Limits) -> Vec<ConfigE
         handler_timeout: parts.timeout,
         prefetch: parts.prefetch.get(),
         concurrency: parts.concurrency,
+        batches: handler.batching().is_some(),
         limits,
     };
     for middleware in parts.all_middleware() {

@@ -133,6 +133,22 @@ pub enum ConfigError {
         /// Why, with the values and the mend.
         wrong: String,
     },
+    /// What keeps the order of messages cannot work as it is set.
+    #[error("the subscription {subscription:?} {wrong}")]
+    Ordering {
+        /// The subscription.
+        subscription: String,
+        /// What is wrong, and what to do.
+        wrong: String,
+    },
+    /// Batches cannot work as they are set.
+    #[error("the subscription {subscription:?} {wrong}")]
+    Batch {
+        /// The subscription.
+        subscription: String,
+        /// What is wrong, and what to do.
+        wrong: String,
+    },
     /// A handler takes something that nobody gives.
     #[error("the handler of the subscription {subscription:?} takes {extractor}: {mend}")]
     Missing {

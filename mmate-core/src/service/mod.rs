@@ -3,7 +3,10 @@
 mod adoption;
 mod check;
 mod error;
+mod lanes;
+mod ordering;
 mod overlap;
+mod parts;
 mod run;
 mod worker;
 
@@ -155,8 +158,11 @@ impl Service {
     /// The queues that the service uses, as they will be declared.
     #[must_use]
     pub fn topology(&self) -> Vec<QueuePlan> {
-        let plan = |s: &Subscription| s.parts.queue_plan(&self.name, &self.instance);
-        self.subscriptions.iter().map(plan).collect()
+        self.subscriptions.iter().flat_map(|subscription| self.plans_of(subscription)).collect()
+    }
+
+    fn plans_of(&self, subscription: &Subscription) -> Vec<QueuePlan> {
+        subscription.parts.queue_plans(&self.name, &self.instance)
     }
 
     /// The pairs of subscriptions that some topic reaches both of. Each also stands in the log

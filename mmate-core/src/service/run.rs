@@ -10,13 +10,15 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::parts::consume_all;
 use super::worker::Worker;
-use super::{Service, ServiceError, check, middleware_failed};
+use super::{Service, ServiceError, check, middleware_failed, ordering};
 use crate::context::Shared;
 use crate::health::{Health, Status, StatusCell, Subscribed};
 use crate::middleware::Middleware;
 use crate::publisher::Publisher;
 use crate::stats::{Ledger, Stats};
+use crate::subscription::Subscription;
 use crate::transport::{Connection, Transport};
 
 /// A service about to run, see [`Service::run`]. It runs when it is awaited.
@@ -198,6 +200,11 @@ pub(super) async fn start<T: Transport>(
     for overlap in service.overlaps() {
         tracing::info!(service = %service.name, "{overlap}");
     }
+    for Subscription { parts, .. } in &service.subscriptions {
+        if let Some(remark) = ordering::remark(parts) {
+            tracing::info!(service = %service.name, subscription = parts.name, "{remark}");
+        }
+    }
 
     let connection: Arc<dyn Connection> = Arc::from(transport.connect(&service.name).await?);
     let mut running = Running {
@@ -238,17 +245,17 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             running.middleware.push(middleware);
         }
     }
-    let plans = service.topology();
-    for plan in &plans {
+    let plans: Vec<_> = service.subscriptions.iter().map(|s| service.plans_of(s)).collect();
+    for plan in plans.iter().flatten() {
         running.connection.declare(plan).await?;
     }
 
-    let own_queues: Arc<[String]> = plans.iter().map(|plan| plan.name.clone()).collect();
+    let own_queues: Arc<[String]> = plans.iter().flatten().map(|plan| plan.name.clone()).collect();
     let state = Arc::new(std::mem::take(&mut service.state));
     let name = Arc::clone(&service.name);
     let propagated: Arc<[String]> = std::mem::take(&mut service.propagated).into();
     let (mut ledgers, mut healths) = (Vec::new(), Vec::new());
-    for (subscription, plan) in std::mem::take(&mut service.subscriptions).into_iter().zip(plans) {
+    for (subscription, plans) in std::mem::take(&mut service.subscriptions).into_iter().zip(plans) {
         let name: Arc<str> = subscription.parts.name.as_str().into();
         let ledger = Arc::new(Ledger::new(&service.name, &name));
         ledgers.push((Arc::clone(&name), Arc::clone(&ledger)));
@@ -262,12 +269,13 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             propagated: Arc::clone(&propagated),
             replies: subscription.parts.replies.policy(&own_queues),
         });
-        let consumer = running.connection.consume(&plan, subscription.parts.prefetch.get()).await?;
+        let prefetch = subscription.parts.prefetch.get();
+        let (consumer, consumers) = consume_all(&*running.connection, plans, prefetch).await?;
         let end = StatusCell::default();
         healths.push(Subscribed {
             name: Arc::clone(&shared.subscription),
             end: end.clone(),
-            consumer: consumer.status(),
+            consumers,
             middleware: subscription.parts.all_middleware(),
         });
         let worker = Worker::new(subscription, shared, ledger);

@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::adoption::{AtWork, TakenUp};
+use super::lanes::Lanes;
+use crate::batch::{Batching, Setting};
 use crate::context::{Context, Shared};
 use crate::middleware::{Endpoint, Middleware, Next, catch_panic};
 use crate::outcome::{DeadLetter, DeadReason, Outcome};
 use crate::reply::{self, Answering, LostReplies};
 use crate::stats::Ledger;
-use crate::subscription::{RetryPolicy, Subscription, TypeFilter};
+use crate::subscription::{OrderKey, RetryPolicy, Subscription, TypeFilter};
 use crate::topic::TopicPattern;
 use crate::trace;
 use crate::transport::{
@@ -22,26 +24,31 @@ use crate::transport::{
 
 pub(super) struct Worker {
     concurrency: usize,
+    prefetch: usize,
+    order: Option<OrderKey>,
+    /// Whether what is unsettled goes back only when all that runs is finished.
+    keeps_order: bool,
     tasks: Arc<Tasks>,
 }
 
 /// What the handling of each message needs.
-struct Tasks {
-    shared: Arc<Shared>,
-    ledger: Arc<Ledger>,
+pub(super) struct Tasks {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Arc<Ledger>,
+    at_work: Arc<AtWork>,
     retry: RetryPolicy,
     middleware: Vec<Arc<dyn Middleware>>,
     endpoint: Endpoint,
+    batching: Option<Arc<dyn Batching>>,
     types: TypeFilter,
     lost_replies: LostReplies,
     /// What the bindings say, where a broker cannot: globs within a word.
     patterns: Option<Vec<(String, TopicPattern)>>,
-    at_work: Arc<AtWork>,
 }
 
 /// How a handling ended.
-struct Verdict {
-    outcome: Outcome,
+pub(super) struct Verdict {
+    pub(super) outcome: Outcome,
     /// What went wrong, for the headers of a retried message.
     error: String,
 }
@@ -65,25 +72,37 @@ impl Worker {
             parts.bindings.iter().map(pair).collect()
         });
         let middleware = parts.all_middleware();
+        let (mut concurrency, mut timeout) = (parts.concurrency, parts.timeout);
+        let batching = handler.batching().cloned();
+        if let Some(batching) = &batching {
+            // Its messages are all inside at once, and the time is that of the batch.
+            concurrency = concurrency.saturating_mul(batching.policy().size);
+            batching.prepare(Setting {
+                subscription: Arc::clone(&shared.subscription),
+                timeout: timeout.take(),
+                concurrency: parts.concurrency,
+                state: Arc::clone(&shared.state),
+            });
+        }
         Self {
-            concurrency: parts.concurrency,
+            concurrency,
+            prefetch: usize::from(parts.prefetch.get())
+                .saturating_mul(parts.partitions.unwrap_or(1).into()),
+            order: parts.order,
+            keeps_order: parts.single_active_consumer || parts.partitions.is_some(),
             tasks: Arc::new(Tasks {
                 shared,
                 ledger,
+                at_work: AtWork::new(parts.prefetch.get().into()),
                 retry: parts.retry,
                 middleware,
-                endpoint: Endpoint { handler, timeout: parts.timeout },
+                endpoint: Endpoint { handler, timeout },
+                batching,
                 types: parts.types,
                 lost_replies: parts.replies.lost,
                 patterns,
-                at_work: AtWork::new(parts.prefetch.get().into()),
             }),
         }
-    }
-
-    fn ended(&self) -> TransportError {
-        let attempted = format!("consume for the subscription {}", self.tasks.shared.subscription);
-        TransportError::new(TransportErrorKind::Closed, attempted)
     }
 
     /// Runs until it is stopped, then finishes what was begun. `abort` drops even that.
@@ -93,6 +112,10 @@ impl Worker {
         stop: CancellationToken,
         abort: CancellationToken,
     ) -> Result<(), TransportError> {
+        if let Some(key) = self.order {
+            let lanes = Lanes::new(self.tasks, key, self.concurrency, self.prefetch);
+            return lanes.run(consumer, stop, abort).await;
+        }
         let mut running = JoinSet::new();
         let mut result = Ok(());
         loop {
@@ -111,22 +134,28 @@ impl Worker {
                     }
                     // Nobody asked it to stop: a subscription never ends in silence.
                     None => {
-                        result = Err(self.ended());
+                        result = Err(self.tasks.ended());
                         break;
                     }
                 },
             }
         }
-        consumer.stop().await;
+        self.tasks.flush();
+        if !self.keeps_order {
+            consumer.stop().await;
+        }
         while let Some(ended) = running.join_next().await {
             rethrow(ended);
+        }
+        if self.keeps_order {
+            consumer.leave().await;
         }
         result
     }
 }
 
 /// A panic outside of handlers and middleware is a defect of ours, and must not pass in silence.
-fn rethrow(ended: Result<(), tokio::task::JoinError>) {
+pub(super) fn rethrow(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
@@ -134,25 +163,24 @@ fn rethrow(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// A delivery that was looked at.
+#[expect(clippy::large_enum_variant, reason = "a box would cost each message an allocation")]
+pub(super) enum Opened {
+    /// The subscription's filters do not take it.
+    Foreign(Delivery),
+    /// Its properties or headers cannot be used.
+    Malformed(Delivery, DeadLetter),
+    /// It is to be handled.
+    Message(Delivery, Context),
+}
+
 impl Tasks {
-    async fn handle(&self, mut delivery: Delivery, abort: &CancellationToken) {
-        let exchange = delivery.exchange.clone();
-        if !self.takes_topic(&exchange, &delivery.routing_key) {
-            return self.skip(delivery).await;
-        }
-        let mut context = match Context::read(&mut delivery, &self.shared) {
-            Ok(context) => context,
-            Err(malformed) => {
-                self.ledger.fetched();
-                let letter = DeadLetter::new(DeadReason::Malformed, malformed.to_string());
-                let attempts = delivery.failed_attempts.saturating_add(1);
-                let verdict = Outcome::DeadLetter(letter).into();
-                return self.finish(|_| delivery, attempts, verdict, false).await;
-            }
+    async fn handle(&self, delivery: Delivery, abort: &CancellationToken) {
+        let (delivery, mut context) = match self.open(delivery) {
+            Opened::Foreign(delivery) => return self.skip(delivery).await,
+            Opened::Malformed(delivery, letter) => return self.bury(delivery, letter).await,
+            Opened::Message(delivery, context) => (delivery, context),
         };
-        if !self.types.takes_all() && !self.types.takes(context.message_type()) {
-            return self.skip(delivery).await;
-        }
         let body = &context.message().body;
         let at_hand = match self.at_work.take_up(context.message_id(), body, delivery) {
             TakenUp::New(at_hand) => at_hand,
@@ -162,14 +190,51 @@ impl Tasks {
                 return self.settle(*delivery, Settlement::Ack).await;
             }
         };
+        let (verdict, span) = self.attempt(&mut context, abort).await;
+        match verdict {
+            Some(verdict) => {
+                let delivery = |is_success| at_hand.end(is_success);
+                self.finish(delivery, &context, verdict).instrument(span).await;
+            }
+            // The drain ran out of time.
+            None => {
+                self.count_aborted(&context);
+                self.settle(at_hand.end(false), Settlement::Requeue).await;
+            }
+        }
+    }
+
+    /// Reads properties and headers, and asks the filters.
+    pub(super) fn open(&self, mut delivery: Delivery) -> Opened {
+        if !self.takes_topic(&delivery.exchange, &delivery.routing_key) {
+            return Opened::Foreign(delivery);
+        }
+        match Context::read(&mut delivery, &self.shared) {
+            Err(malformed) => {
+                let letter = DeadLetter::new(DeadReason::Malformed, malformed.to_string());
+                Opened::Malformed(delivery, letter)
+            }
+            Ok(context) if !self.types.takes_all() && !self.types.takes(context.message_type()) => {
+                Opened::Foreign(delivery)
+            }
+            Ok(context) => Opened::Message(delivery, context),
+        }
+    }
+
+    /// Makes one attempt at handling a message; counted as fetched, and not yet as finished. There
+    /// is no verdict if it was aborted.
+    pub(super) async fn attempt(
+        &self,
+        context: &mut Context,
+        abort: &CancellationToken,
+    ) -> (Option<Verdict>, tracing::Span) {
         self.ledger.fetched();
-        let attempt = context.attempt();
-        let span = trace::process(&context, self.shared.publisher.system());
+        let span = trace::process(context, self.shared.publisher.system());
         let begin = Instant::now();
         let verdict = {
             let handling = async {
-                let verdict = self.verdict(&mut context).await;
-                self.answer(&context, verdict).await
+                let verdict = self.verdict(context).await;
+                self.answer(context, verdict).await
             };
             let handling = handling.instrument(span.clone());
             tokio::select! {
@@ -177,21 +242,36 @@ impl Tasks {
                 () = abort.cancelled() => None,
             }
         };
-        let unprotected = context.is_unprotected();
         self.ledger.handled_within(begin.elapsed());
-        match verdict {
-            Some(verdict) => {
-                trace::ended(&span, &verdict.outcome);
-                let delivery = |is_success| at_hand.end(is_success);
-                self.finish(delivery, attempt, verdict, unprotected).instrument(span).await;
-            }
-            // The drain ran out of time.
-            None => {
-                let deferred = Outcome::Defer { after: Duration::ZERO };
-                self.ledger.finished(&deferred, unprotected);
-                self.settle(at_hand.end(false), Settlement::Requeue).await;
-            }
+        if let Some(verdict) = &verdict {
+            trace::ended(&span, &verdict.outcome);
         }
+        (verdict, span)
+    }
+
+    /// Counts an attempt that the end of a drain dropped.
+    pub(super) fn count_aborted(&self, context: &Context) {
+        let deferred = Outcome::Defer { after: Duration::ZERO };
+        self.ledger.finished(&deferred, context.is_unprotected());
+    }
+
+    /// Dead-letters a message that no attempt was made at.
+    pub(super) async fn bury(&self, delivery: Delivery, letter: DeadLetter) {
+        self.ledger.fetched();
+        let attempts = delivery.failed_attempts.saturating_add(1);
+        let verdict = Outcome::DeadLetter(letter).into();
+        self.conclude(|_| delivery, attempts, verdict, false).await;
+    }
+
+    /// Counts and settles a message that an attempt was made at. The delivery is asked for at the
+    /// last moment, and told whether the message needs no handling any more.
+    pub(super) async fn finish(
+        &self,
+        delivery: impl FnOnce(bool) -> Delivery,
+        context: &Context,
+        verdict: Verdict,
+    ) {
+        self.conclude(delivery, context.attempt(), verdict, context.is_unprotected()).await;
     }
 
     /// Through middleware and handler; what failed is judged by the retry policy.
@@ -246,9 +326,7 @@ impl Tasks {
         Verdict { outcome: Outcome::Retry { after: Some(after) }, error }
     }
 
-    /// Settles a delivery by its verdict. It is asked for at the last moment, and told whether the
-    /// message needs no handling any more.
-    async fn finish(
+    async fn conclude(
         &self,
         delivery: impl FnOnce(bool) -> Delivery,
         attempt: u32,
@@ -288,9 +366,22 @@ impl Tasks {
         }
     }
 
-    async fn skip(&self, delivery: Delivery) {
+    pub(super) async fn skip(&self, delivery: Delivery) {
         self.ledger.filtered();
         self.settle(delivery, Settlement::Ack).await;
+    }
+
+    /// Has what has gathered for a batch handled without waiting for more.
+    pub(super) fn flush(&self) {
+        if let Some(batching) = &self.batching {
+            batching.flush();
+        }
+    }
+
+    /// The consumer ended, and nobody asked it to.
+    pub(super) fn ended(&self) -> TransportError {
+        let attempted = format!("consume for the subscription {}", self.shared.subscription);
+        TransportError::new(TransportErrorKind::Closed, attempted)
     }
 
     /// A message that came by the queue's name is for this queue, whatever its topic.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::replies::Replies;
-use super::{RetryPolicy, Scope, TypeFilter, check_name};
+use super::{OrderKey, RetryPolicy, Scope, TypeFilter, check_name};
+use crate::batch::{BatchHandler, BatchPolicy};
 use crate::handler::{AnyHandler, Handler};
 use crate::message::wire;
 use crate::middleware::{Idempotency, Middleware};
@@ -76,6 +77,9 @@ pub struct SubscriptionBuilder {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: RetryPolicy,
     pub(crate) scope: Scope,
+    pub(crate) order: Option<OrderKey>,
+    pub(crate) single_active_consumer: bool,
+    pub(crate) partitions: Option<u16>,
     pub(crate) middleware: Stack,
     pub(crate) idempotency: Option<Stacked>,
     pub(crate) replies: Replies,
@@ -125,6 +129,9 @@ impl SubscriptionBuilder {
             timeout: Some(DEFAULT_TIMEOUT),
             retry: RetryPolicy::default(),
             scope: Scope::Subscription,
+            order: None,
+            single_active_consumer: false,
+            partitions: None,
             middleware: Stack::default(),
             idempotency: None,
             replies: Replies::default(),
@@ -199,6 +206,77 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// Handles the messages of one key one after another, in the order of the queue, and different
+    /// keys in parallel up to [`concurrency`](Self::concurrency).
+    ///
+    /// A message that fails, or is deferred, waits for its next attempt in the process and keeps
+    /// its delivery, so that no later message of its key overtakes it; other keys go on. When its
+    /// attempts are used up it is dead-lettered, and its lane goes on. While it waits it holds a
+    /// place in the [`prefetch`](Self::prefetch), and so does every later message of its key that
+    /// was fetched: a lane that is blocked for long can fill it, so have it large enough for what
+    /// comes during the longest wait. Attempts are counted in the process meanwhile: one that
+    /// dies, or drains, gives its messages back as they came.
+    ///
+    /// This holds within one process. With several, the queue must give its messages to one of
+    /// them at a time: see [`single_active_consumer`](Self::single_active_consumer).
+    ///
+    /// ```
+    /// use mmate_core::{HandlerError, OrderKey, Subscription};
+    /// # async fn book() -> Result<(), HandlerError> { Ok(()) }
+    /// let subscription = Subscription::per_service("book", ["account.*.*"])
+    ///     .ordered_by(OrderKey::header("account-id"))
+    ///     .handler(book);
+    /// # let _ = subscription;
+    /// ```
+    pub fn ordered_by(mut self, key: OrderKey) -> Self {
+        self.order = Some(key);
+        self
+    }
+
+    /// Has the broker give messages to one of the queue's consumers at a time; when that one is
+    /// gone, the next takes over, with everything that was not finished, in its order. Together
+    /// with [`ordered_by`](Self::ordered_by) this keeps the order across processes; the others are
+    /// there for when the first fails.
+    ///
+    /// It is a property of the queue: one that is there without it is a mismatch, and with
+    /// [`passive`](Self::passive) whoever made the queue has decided. A queue per instance has one
+    /// consumer anyway, and does not take this.
+    pub fn single_active_consumer(mut self) -> Self {
+        self.single_active_consumer = true;
+        self
+    }
+
+    /// Parts the queue into so many, `{queue}.0`, `{queue}.1`, …: messages of one key are always in
+    /// the same part, and each part has a [single active consumer](Self::single_active_consumer).
+    /// So instances can share the keys of an [`ordered_by`](Self::ordered_by) subscription, whose
+    /// key must be one that a broker can hash: a header, the correlation id, or the topic.
+    ///
+    /// Each instance consumes all parts, with the [`prefetch`](Self::prefetch) for each of them,
+    /// and the broker serves the one that came first to a part: another takes over when that one
+    /// is gone, and not before. Messages come by topic; none can be sent to the queue by its name.
+    /// Dead letters of all parts go to the one `dlq.{queue}`.
+    ///
+    /// With another number of parts a key may be in another part than before, and overtake what is
+    /// still in the old one: let the queues run empty before you raise the number, and delete
+    /// those above it after you lower it.
+    ///
+    /// On RabbitMQ this needs the plugin `rabbitmq_consistent_hash_exchange`, which comes with it:
+    /// `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange`.
+    ///
+    /// ```
+    /// use mmate_core::{HandlerError, OrderKey, Subscription};
+    /// # async fn book() -> Result<(), HandlerError> { Ok(()) }
+    /// let subscription = Subscription::per_service("book", ["account.*.*"])
+    ///     .ordered_by(OrderKey::header("account-id"))
+    ///     .partitions(8)
+    ///     .handler(book);
+    /// # let _ = subscription;
+    /// ```
+    pub fn partitions(mut self, parts: u16) -> Self {
+        self.partitions = Some(parts);
+        self
+    }
+
     /// How long one handling may take before it counts as failed; 2 minutes by default. RabbitMQ
     /// closes a channel whose delivery is older than its `consumer_timeout`, 30 minutes, and the
     /// time that a message waits here for others counts too; a service whose timeout is above it
@@ -248,14 +326,63 @@ impl SubscriptionBuilder {
         Subscription { parts: self, handler: AnyHandler::new(handler) }
     }
 
+    /// Finishes the subscription with what handles its messages many at a time.
+    ///
+    /// Each message goes through its middleware on its own; where a handler would be it waits for
+    /// others, as the policy says, and afterwards takes its own outcome back. So middleware, and
+    /// [`idempotent`](Self::idempotent) with `Tracked`, work for each message: a duplicate does
+    /// not reach the batch, and each is retried on its own count of attempts. A payload that
+    /// cannot be decoded is dead-lettered alone. An error, a panic and the
+    /// [`timeout`](Self::timeout) are those of all messages in the batch.
+    ///
+    /// [`concurrency`](Self::concurrency) is the number of batches handled at the same time; the
+    /// [`prefetch`](Self::prefetch) must hold one batch at least, and holds as many as shall be
+    /// handled at once. When the service stops, what has gathered is handled without waiting for
+    /// more. With [`ordered_by`](Self::ordered_by), a batch has one message of a key.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mmate_core::{Batch, BatchPolicy, HandlerError, State, Subscription};
+    /// # #[derive(serde::Deserialize)] struct OrderCreated;
+    /// # #[derive(Clone)] struct Pool;
+    ///
+    /// async fn store(batch: Batch<OrderCreated>, State(pool): State<Pool>) -> Result<(), HandlerError> {
+    ///     # let _ = (batch, pool);
+    ///     // One statement for all of them…
+    ///     Ok(())
+    /// }
+    ///
+    /// let policy = BatchPolicy::up_to(100).within(Duration::from_millis(50));
+    /// let subscription = Subscription::per_service("store", ["order.created.*"])
+    ///     .concurrency(2)
+    ///     .batch_handler(policy, store);
+    /// # let _ = subscription;
+    /// ```
+    pub fn batch_handler<H, Args>(self, policy: BatchPolicy, handler: H) -> Subscription
+    where
+        H: BatchHandler<Args>,
+        Args: 'static,
+    {
+        Subscription { parts: self, handler: AnyHandler::of_batches(handler, policy) }
+    }
+
     /// All middleware, outermost first; the idempotency strategy is the innermost.
     pub(crate) fn all_middleware(&self) -> Vec<Arc<dyn Middleware>> {
         let innermost = self.idempotency.iter().map(|stacked| &stacked.0);
         self.middleware.0.iter().chain(innermost).cloned().collect()
     }
 
-    /// The queue as the broker shall have it.
-    pub(crate) fn queue_plan(&self, service: &str, instance: &str) -> QueuePlan {
+    /// The queues as the broker shall have them: one, or each of its parts.
+    pub(crate) fn queue_plans(&self, service: &str, instance: &str) -> Vec<QueuePlan> {
+        let plan = self.queue_plan(service, instance);
+        let hash_by = self.order.as_ref().and_then(|order| order.hash_by().ok());
+        match self.partitions.zip(hash_by) {
+            Some((count, hash_by)) => plan.partitioned(count, &hash_by),
+            None => vec![plan],
+        }
+    }
+
+    fn queue_plan(&self, service: &str, instance: &str) -> QueuePlan {
         let name = match self.mode {
             QueueMode::Shared => self.name.clone(),
             QueueMode::PerService => format!("{service}.{}", self.name),
@@ -265,6 +392,7 @@ impl SubscriptionBuilder {
         plan.kind = self.kind;
         plan.declare = self.declare;
         plan.bindings.clone_from(&self.bindings);
+        plan.single_active_consumer = self.single_active_consumer;
         plan
     }
 }

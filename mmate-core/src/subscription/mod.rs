@@ -2,12 +2,14 @@
 
 mod builder;
 mod filter;
+mod order;
 mod replies;
 mod retry;
 
 pub use builder::{Subscription, SubscriptionBuilder};
 pub use filter::InvalidTypeFilter;
 pub(crate) use filter::TypeFilter;
+pub use order::{MissingKey, OrderKey};
 pub use retry::RetryPolicy;
 
 use std::sync::Arc;

@@ -91,7 +91,7 @@ pub trait Settle: Send + 'static {
 
     /// Whether it is known that a settlement would be lost, since the connection that the delivery
     /// came through is gone. A transport that cannot know says no, and each redelivery is then
-    /// handled anew.
+    /// handled anew, and a lane of an ordered subscription may try the lost one too.
     fn is_lost(&self) -> bool {
         false
     }

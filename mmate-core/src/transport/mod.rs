@@ -18,7 +18,7 @@ use async_trait::async_trait;
 pub use delivery::{Delivery, Settle, Settled, Settlement};
 pub use error::{PublishError, TransportError, TransportErrorKind};
 pub use limits::Limits;
-pub use queue::{Binding, Declare, QueueKind, QueueMode, QueuePlan};
+pub use queue::{Binding, Declare, HashBy, Partition, QueueKind, QueueMode, QueuePlan};
 
 use crate::health::{Status, StatusCell};
 use crate::message::Message;
@@ -118,6 +118,17 @@ pub trait Consumer: Send + 'static {
     /// Where it says how it is; always up, for a transport that cannot say.
     fn status(&self) -> StatusCell {
         StatusCell::default()
+    }
+
+    /// Stops fetching, and gives back in one step everything that is unsettled: what was fetched
+    /// and not returned, and the deliveries that are out, which are lost with this. The queue then
+    /// has it all at its old place, before any other consumer is served from behind it.
+    ///
+    /// An ordered subscription ends so; [`stop`](Self::stop) would let a neighbour have later
+    /// messages before the earlier ones are back. That is what this does unless a transport does
+    /// better.
+    async fn leave(&mut self) {
+        self.stop().await;
     }
 }
 

@@ -23,6 +23,11 @@ pub struct QueuePlan {
     pub expires: Option<Duration>,
     /// Whether its dead-letter queue is made with it; otherwise when it is needed first.
     pub dead_letters: bool,
+    /// Whether only one of its consumers is given messages at a time, and another only when that
+    /// one is gone.
+    pub single_active_consumer: bool,
+    /// Which part of a partitioned queue this is, if it is one.
+    pub partition: Option<Partition>,
 }
 
 impl QueuePlan {
@@ -37,6 +42,8 @@ impl QueuePlan {
             declare: Declare::Create,
             expires: None,
             dead_letters: true,
+            single_active_consumer: false,
+            partition: None,
         }
     }
 
@@ -59,11 +66,72 @@ impl QueuePlan {
         self
     }
 
-    /// The queue that its dead letters go to.
+    /// The queue that its dead letters go to. The parts of a partitioned queue have one together.
     #[must_use]
     pub fn dead_letter_queue(&self) -> String {
-        crate::message::wire::dead_letter_queue(&self.name)
+        let queue = self.partition.as_ref().map_or(&self.name, |partition| &partition.of);
+        crate::message::wire::dead_letter_queue(queue)
     }
+
+    /// The parts `{queue}.0`, `{queue}.1`, … of this queue. Each has a single active consumer, and
+    /// the bindings say what is routed to all of them together.
+    #[must_use]
+    pub fn partitioned(self, count: u16, hash_by: &HashBy) -> Vec<Self> {
+        let part = |number| Self {
+            name: format!("{}.{number}", self.name),
+            single_active_consumer: true,
+            partition: Some(Partition {
+                of: self.name.clone(),
+                number,
+                count,
+                hash_by: hash_by.clone(),
+            }),
+            ..self.clone()
+        };
+        (0..count).map(part).collect()
+    }
+}
+
+/// One of the parts of a partitioned queue: a message goes into the one that its hash chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Partition {
+    /// The queue's name without the number.
+    pub of: String,
+    /// Which part it is, from 0.
+    pub number: u16,
+    /// How many parts there are.
+    pub count: u16,
+    /// What the hash is made from.
+    pub hash_by: HashBy,
+}
+
+impl Partition {
+    /// The exchange that shares the messages out to the parts.
+    #[must_use]
+    pub fn exchange(&self) -> String {
+        format!("{}.partitions", self.of)
+    }
+
+    /// For the last part: the name that the next one would have. If there is such a queue, it is
+    /// left over from when there were more, and would be given messages that nobody takes.
+    #[must_use]
+    pub fn left_over(&self) -> Option<String> {
+        let last = self.number.checked_add(1) == Some(self.count);
+        last.then(|| format!("{}.{}", self.of, self.count))
+    }
+}
+
+/// What a broker hashes to choose a part. Messages for which it is equal are in one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HashBy {
+    /// The topic.
+    Topic,
+    /// A header's value. The same number as text and as a number are two values.
+    Header(String),
+    /// The property `correlation_id`.
+    CorrelationId,
 }
 
 /// Who takes from a queue.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mmate_core::{BoxError, Context, HeaderValue};
+use mmate_core::{BoxError, Context};
 
 /// What a message is recognised by, within its scope.
 ///
@@ -79,9 +79,10 @@ impl Key {
             Source::MessageId => Ok(context.message_id().map(ToString::to_string)),
             Source::Header(name) => match context.message().headers.value(name) {
                 None => Ok(None),
-                Some(HeaderValue::Text(text)) => Ok(Some(text.clone())),
-                Some(HeaderValue::Int(number)) => Ok(Some(number.to_string())),
-                Some(_) => Err(KeyError::NotText { header: Arc::clone(name) }),
+                Some(value) => match value.as_key() {
+                    Some(text) => Ok(Some(text.into_owned())),
+                    None => Err(KeyError::NotText { header: Arc::clone(name) }),
+                },
             },
             Source::CorrelationAndType => {
                 let message_type = context.message_type();

@@ -10,6 +10,7 @@ mod faulty;
 mod house;
 
 mod acknowledgements;
+mod batches;
 mod claims;
 mod conservation;
 mod copies;
@@ -17,6 +18,7 @@ mod crashes;
 mod failures;
 mod keys;
 mod leases;
+mod ordering;
 mod outages;
 mod scopes;
 mod windows;

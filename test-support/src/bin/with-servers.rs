@@ -81,7 +81,11 @@ static KINDS: [Kind; 4] = [
     Kind {
         name: "rabbitmq",
         variable: "MMATE_TEST_AMQP_URL",
-        start: || RabbitMq::start().map(|server| running(server.url(), server)),
+        // Partitioned queues need it.
+        start: || {
+            let options = RabbitMq::options().plugin("rabbitmq_consistent_hash_exchange");
+            options.start().map(|server| running(server.url(), server))
+        },
     },
     Kind {
         name: "redis",

@@ -184,6 +184,12 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
+        if surroundings.batches {
+            let wrong = "a transaction of Transactional is one message's, and a batch handler has no \
+                         way into it: use Tracked, which guards each message of a batch, or handle \
+                         the messages one by one with .handler(…)";
+            return Err(wrong.to_owned());
+        }
         outage::check(self.patience, surroundings)
     }
 
