@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use mmate_core::health::{Status, StatusCell};
 use mmate_core::message::wire;
 use mmate_core::transport::{
-    Connection, Consumer, Delivery, Destination, Limits, Publication, QueuePlan, Settle, Settlement,
+    Browser, Connection, Consumer, Delivery, Destination, Limits, Publication, QueuePlan, Settle,
+    Settlement,
 };
 use mmate_core::{PublishError, Settled, Transport, TransportError};
 
@@ -62,6 +63,10 @@ impl Connection for ChaosConnection {
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         self.0.publish(publication).await
+    }
+
+    async fn browse(&self, queue: &str, page: u16) -> Result<Box<dyn Browser>, TransportError> {
+        self.0.browse(queue, page).await
     }
 
     async fn close(&self) {

@@ -8,6 +8,7 @@ pub mod topic;
 pub mod transport;
 
 mod context;
+mod dead_letters;
 mod handler;
 mod inprocess;
 mod middleware;
@@ -21,6 +22,7 @@ mod subscription;
 mod trace;
 
 pub use context::Context;
+pub use dead_letters::{DeadLetterError, DeadLetters, Discarding, Letter, Letters, Replaying};
 pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};
 pub use health::{Health, HealthReport};
 pub use inprocess::{Chaos, InProcess, QueueState};

@@ -47,10 +47,12 @@ mod on_a_clock_that_jumps {
 fn every_case_is_in_the_list() {
     let list = include_str!("../src/conformance/mod.rs");
     let sources = [
+        include_str!("../src/conformance/browsing.rs"),
         include_str!("../src/conformance/content.rs"),
         include_str!("../src/conformance/dead_letters.rs"),
         include_str!("../src/conformance/declaring.rs"),
         include_str!("../src/conformance/delay.rs"),
+        include_str!("../src/conformance/letters.rs"),
         include_str!("../src/conformance/outage.rs"),
         include_str!("../src/conformance/requests.rs"),
         include_str!("../src/conformance/routing.rs"),

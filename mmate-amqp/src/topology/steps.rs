@@ -35,7 +35,8 @@ impl Step<'_> {
             }
             Self::DeadLetterQueue(plan) => {
                 let (name, options) = (plan.dead_letter_queue(), QueueDeclareOptions::durable());
-                declare_queue(session, channel, &name, options, arguments::quorum()).await
+                let arguments = arguments::dead_letter_queue();
+                declare_queue(session, channel, &name, options, arguments).await
             }
             Self::DeadLetterBinding(plan) => {
                 let name = plan.dead_letter_queue();

@@ -36,11 +36,13 @@
 //! A case fails by a panic that says what was expected. None waits longer than it must, and none
 //! longer than its limit: a transport that hangs fails like one that is wrong.
 
+pub mod browsing;
 pub mod content;
 pub mod dead_letters;
 pub mod declaring;
 pub mod delay;
 mod harness;
+pub mod letters;
 pub mod outage;
 pub mod requests;
 pub mod routing;
@@ -127,6 +129,26 @@ macro_rules! transport_conformance {
                 a_dead_letter_knows_the_first_failure_and_its_topic_after_retries,
                 a_dead_letter_of_a_queue_that_is_used_as_it_is_is_kept,
                 a_dead_letter_of_a_queue_per_instance_is_kept,
+            }
+            browsing {
+                what_is_looked_at_goes_back_in_its_order,
+                a_browser_sees_what_was_there_and_ends,
+                an_empty_queue_has_nothing_to_look_at,
+                what_is_taken_leaves_and_the_rest_keeps_its_order,
+                a_moved_message_goes_to_the_named_queue_with_its_changes,
+                a_message_that_cannot_be_moved_stays,
+                a_cut_ends_the_browser_and_takes_nothing,
+                a_dropped_browser_gives_back,
+                a_missing_queue_is_not_found_when_it_is_browsed,
+            }
+            letters {
+                letters_are_listed_and_stay,
+                a_replayed_letter_runs_again_as_the_same_message,
+                a_letter_that_fails_again_is_not_replayed_for_ever,
+                a_letter_is_replayed_as_new_under_an_id_of_its_own,
+                chosen_letters_are_discarded_and_the_others_stay,
+                letters_that_cannot_be_read_are_letters_too,
+                what_cannot_be_replayed_or_opened_is_told,
             }
             content {
                 every_property_survives,

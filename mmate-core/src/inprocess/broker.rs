@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) consumers: HashMap<ConsumerId, Subscriber>,
     connections: HashSet<ConnectionId>,
     paused: bool,
+    /// How often all connections were cut.
+    pub(super) cuts: u64,
     last_number: u64,
 }
 
@@ -181,6 +183,7 @@ impl State {
     }
 
     fn cut(&mut self) {
+        self.cuts += 1;
         for queue in self.queues.values_mut() {
             match queue.class {
                 Class::Exclusive(_) => queue.clear(),
@@ -300,11 +303,11 @@ impl State {
         Ok(())
     }
 
-    fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
+    pub(super) fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
         if self.is_open(connection) { Ok(()) } else { Err(TransportErrorKind::Closed) }
     }
 
-    fn enqueue(&mut self, name: &str, stored: Stored) {
+    pub(super) fn enqueue(&mut self, name: &str, stored: Stored) {
         let place = self.number();
         if let Some(queue) = self.queues.get_mut(name) {
             queue.push(place, stored);
@@ -402,7 +405,10 @@ impl State {
     }
 }
 
-fn check_access(queue: &Queue, connection: ConnectionId) -> Result<(), TransportErrorKind> {
+pub(super) fn check_access(
+    queue: &Queue,
+    connection: ConnectionId,
+) -> Result<(), TransportErrorKind> {
     match queue.class {
         Class::Exclusive(owner) if owner != connection => Err(TransportErrorKind::Locked),
         Class::Exclusive(_) | Class::Durable(_) => Ok(()),

@@ -5,6 +5,7 @@
 //! consumes it. Everything above this module is the same on every broker, and the cases in
 //! `conformance`, a feature of this crate, show that a transport keeps the contract.
 
+mod browse;
 mod delivery;
 mod error;
 mod limits;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use delivery::{Delivery, Settle, Settled, Settlement};
+pub use browse::{Browser, Changes};
+pub use delivery::{Death, Delivery, Settle, Settled, Settlement};
 pub use error::{PublishError, TransportError, TransportErrorKind};
 pub use limits::Limits;
 pub use queue::{Binding, Declare, QueueKind, QueueMode, QueuePlan};
@@ -84,6 +86,13 @@ pub trait Connection: Send + Sync + 'static {
     /// # Errors
     /// [`PublishError`]; an ambiguous one may have been stored, and is repeated with the same id.
     async fn publish(&self, publication: Publication) -> Result<(), PublishError>;
+
+    /// Opens a queue to be looked through, such as one of dead letters. At most `page` messages
+    /// are fetched ahead of [`next`](Browser::next).
+    ///
+    /// # Errors
+    /// When the queue is missing or may not be read.
+    async fn browse(&self, queue: &str, page: u16) -> Result<Box<dyn Browser>, TransportError>;
 
     /// Closes the connection. What is unsettled goes back to its queue.
     async fn close(&self);
