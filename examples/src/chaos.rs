@@ -9,7 +9,7 @@ use mmate_core::transport::{
     Browser, Connection, Consumer, Delivery, Destination, Limits, Publication, QueuePlan, Settle,
     Settlement,
 };
-use mmate_core::{PublishError, Settled, Transport, TransportError};
+use mmate_core::{MadeQueue, PublishError, Settled, Transport, TransportError};
 
 /// Wraps a transport so that one message in ten is put into its queue a second time, and one
 /// acknowledgement in ten does not reach the broker, which shows the message again.
@@ -41,6 +41,10 @@ impl<T: Transport> Transport for Chaos<T> {
 
     fn limits(&self) -> Limits {
         self.0.limits()
+    }
+
+    fn explain(&self, queue: &QueuePlan) -> Vec<MadeQueue> {
+        self.0.explain(queue)
     }
 }
 

@@ -104,7 +104,7 @@ impl Connection for AmqpConnection {
     async fn browse(&self, queue: &str, page: u16) -> Result<Box<dyn Browser>, TransportError> {
         let link = self.consume_link().await?;
         let mut plan = QueuePlan::new(queue, QueueMode::Shared);
-        plan.declare = Declare::Passive;
+        plan.declare = Declare::LeaveAlone;
         let Dialer { settings, service, .. } = &self.consuming;
         let (publisher, declared) = (&self.publisher, &self.declared);
         let subscription =

@@ -13,6 +13,7 @@ mod handler;
 mod inprocess;
 mod middleware;
 mod outcome;
+mod plan;
 mod publisher;
 mod reply;
 mod request;
@@ -35,6 +36,7 @@ pub use outcome::{
     BoxError, DeadLetter, DeadReason, Duplicate, DuplicateReason, HandlerError, IntoOutcome,
     Outcome, Permanent, error_chain,
 };
+pub use plan::{MadeQueue, PlannedQueue, QueueRole, Topology};
 pub use publisher::Publisher;
 pub use reply::{Answer, LostReplies, RefusedReplyAddress, Reply, ReplyError};
 pub use request::{ErrorReply, Request, RequestError};
@@ -47,5 +49,6 @@ pub use subscription::{
 };
 pub use topic::{InvalidTopic, InvalidTopicPattern, Topic, TopicPattern};
 pub use transport::{
-    Connection, PublishError, QueueKind, Settled, Transport, TransportError, TransportErrorKind,
+    Connection, Declare, PublishError, QueueKind, Settled, Transport, TransportError,
+    TransportErrorKind,
 };

@@ -34,9 +34,11 @@ use crate::settle::Receipt;
 /// What a quorum queue takes back (measured on RabbitMQ 3.10) waits in a line of its own, before
 /// all that was never shown, and joins that line at its end. So the order is kept if all of the line
 /// is held when it goes back, and a browser that is closed early [reads on](Looking::read_on) to its
-/// end. At the end of a channel the messages go back in order, consumer after consumer by their
-/// tags, as long as there are no more than 32 of those: pages are larger in a longer queue. Messages
-/// that are rejected one by one or together come back in any order once the queue is busy.
+/// end. At the end of a channel the messages go back consumer after consumer by their tags, and those
+/// of each in their order, as long as there are no more than 32 consumers with 32 messages each: the
+/// broker has them in maps, which are sorted up to that size. Of a longer queue nothing is lost
+/// either, but what was looked at comes back in another order. Rejecting the messages instead would
+/// put them behind all others in a queue without a delivery limit.
 pub(crate) struct AmqpBrowser(Option<Looking>);
 
 struct Looking {
@@ -81,10 +83,23 @@ impl Held {
     }
 }
 
-/// One less than the most that keep their order, since the first page is as large as it was asked.
+/// How many pages a queue is looked through in, at the most, unless it is very long.
 const PAGES: u32 = 30;
+/// The most that a broker gives back in order, see [`AmqpBrowser`].
+const PAGE_IN_ORDER: u32 = 32;
 /// What a client holds of a queue of any length.
-const LARGEST_PAGE: u16 = 10_000;
+const LARGEST_PAGE: u32 = 10_000;
+
+/// How many messages are fetched at a time from a queue of this length.
+fn page_for(left: u32, asked: u16) -> u16 {
+    let enough = left.div_ceil(PAGES);
+    let asked = u32::from(asked);
+    let page = match enough <= PAGE_IN_ORDER {
+        true => asked.min(PAGE_IN_ORDER).max(enough),
+        false => asked.max(enough).min(LARGEST_PAGE),
+    };
+    u16::try_from(page.max(1)).unwrap_or(u16::MAX)
+}
 
 /// How long a page is waited for, before the broker is asked whether anything is left: somebody
 /// else may have taken what was there.
@@ -110,8 +125,7 @@ impl AmqpBrowser {
             let channel = session.channel().await?;
             let incarnation = Incarnation::new(Arc::clone(session), channel);
             let left = count(subscription.queue(), session, incarnation.channel()).await?;
-            let page = u16::try_from(left / PAGES).unwrap_or(LARGEST_PAGE).min(LARGEST_PAGE);
-            let page = page.max(subscription.prefetch());
+            let page = page_for(left, subscription.prefetch());
             let qos = incarnation.channel().basic_qos(page, BasicQosOptions::default());
             session.ask(qos).await?;
             let deliveries = consume(&subscription, &incarnation, 1).await?;
@@ -350,5 +364,17 @@ impl Settle for Looked {
 
     fn is_lost(&self) -> bool {
         self.right.is_lost()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_looked_through_in_few_pages_and_a_client_holds_few_of_a_long_one() {
+        assert_eq!([page_for(0, 200), page_for(10, 5), page_for(900, 200)], [32, 5, 32]);
+        assert_eq!([page_for(900, 2), page_for(1_000, 200)], [30, 200]);
+        assert_eq!([page_for(100_000, 200), page_for(u32::MAX, 200)], [3_334, 10_000]);
     }
 }

@@ -171,6 +171,10 @@ impl Receipt {
                 Place::Delay(rung) => subscription.delays().forget(rung),
                 Place::DeadLetters => {
                     let plan = subscription.plan();
+                    if !plan.declare.makes_things() {
+                        let queue = plan.dead_letter_queue();
+                        return Err(format!("no dead-letter queue {queue} takes it"));
+                    }
                     let made = topology::declare_dead_letter_queue(session, plan).await;
                     made.map_err(|error| error.to_string())?;
                 }

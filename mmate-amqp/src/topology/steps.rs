@@ -68,6 +68,25 @@ impl Step<'_> {
         }
     }
 
+    /// Whether the broker tells that it is there, which it does not of bindings.
+    pub(super) fn can_be_looked_for(self) -> bool {
+        !matches!(self, Self::DeadLetterBinding(_) | Self::Binding { .. })
+    }
+
+    /// What is not there, or may not be looked for.
+    pub(super) fn missing(self, refusal: Failure) -> TransportError {
+        let kind = refusal.kind();
+        let attempted = self.to_string().replacen("declare", "verify", 1);
+        let error = refusal.into_error(attempted);
+        match kind {
+            Kind::NotFound => error.hint(
+                "nothing is made here, as Declare::Verify asks for; make it, or use \
+                 Declare::Create",
+            ),
+            _ => error,
+        }
+    }
+
     /// What is enough after a refusal, if anything is.
     pub(super) async fn settle_for_less(
         self,

@@ -4,7 +4,7 @@ use lapin::BasicProperties;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use mmate_core::message::wire;
-use mmate_core::transport::{Connection, QueuePlan};
+use mmate_core::transport::QueuePlan;
 use mmate_core::{DeadLetters, Letter};
 use mmate_test_support::amqp_url;
 
@@ -148,40 +148,69 @@ async fn letters_in_a_classic_queue_are_worked_on_as_well() {
     letters.close().await;
 }
 
-/// A queue longer than 32 pages of the usual size: its order, and one letter of its middle.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_dead_letter_queue_is_gone_through_and_keeps_its_order() {
-    const COUNT: u32 = 7_000;
+/// Fills the dead-letter queue of a plan with the ids from 0.
+async fn fill(plan: &QueuePlan, count: u32) -> Vec<String> {
     let connection = connect(shared()).await;
-    let plan = plan("long");
-    connection.declare(&plan).await.unwrap();
-    let dead = QueuePlan::new(plan.dead_letter_queue(), plan.mode);
-    let ids: Vec<_> = (0..COUNT).map(|n| n.to_string()).collect();
+    connection.declare(plan).await.unwrap();
+    let ids: Vec<_> = (0..count).map(|n| n.to_string()).collect();
     for chunk in ids.chunks(500) {
         let publishing = chunk.iter().map(|id| {
-            let to = mmate_core::transport::Destination::Queue(dead.name.clone());
+            let to = mmate_core::transport::Destination::Queue(plan.dead_letter_queue());
             connection.publish(mmate_core::transport::Publication::new(to, message(id)))
         });
         for published in futures_util::future::join_all(publishing).await {
             published.unwrap();
         }
     }
+    connection.close().await;
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_letters_keep_their_order_however_often_they_are_looked_at() {
+    let plan = plan("hundreds");
+    fill(&plan, 900).await;
+    let letters = letters(&plan).await;
+    // They were published many at a time, so this is their order.
+    let first = letters.list(900).await.unwrap();
+    let all: Vec<_> = ids(&first).into_iter().map(str::to_owned).collect();
+    assert_eq!(all.len(), 900);
+    for count in [900, 1, 500, 40] {
+        assert_eq!(ids(&letters.list(count).await.unwrap()), all[..count]);
+    }
+    assert_eq!(letters.discard("7").await.unwrap(), 1);
+    let left: Vec<_> = all.iter().filter(|id| *id != "7").collect();
+    assert_eq!(ids(&letters.list(900).await.unwrap()), left);
+    letters.close().await;
+}
+
+/// Of a long queue each letter is seen once, and none is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_dead_letter_queue_is_gone_through() {
+    const COUNT: u32 = 7_000;
+    let plan = plan("long");
+    let mut all = fill(&plan, COUNT).await;
     let letters = letters(&plan).await;
     let begin = std::time::Instant::now();
-    let mut seen = 0;
+    let mut seen = Vec::new();
     let chosen = letters.discard_where(|letter| {
-        seen += 1;
+        seen.push(letter.message_id().unwrap().to_owned());
         letter.message_id() == Some("4321")
     });
     assert_eq!(chosen.await.unwrap(), 1);
     println!("{COUNT} letters were gone through in {:?}", begin.elapsed());
-    assert_eq!(seen, COUNT);
-    let mut all = letters.browse().await.unwrap();
-    for id in ids.iter().filter(|id| *id != "4321") {
-        assert_eq!(all.next().await.unwrap().unwrap().message_id(), Some(id.as_str()));
+    seen.sort();
+    all.sort();
+    assert_eq!(seen, all);
+    let mut left = Vec::new();
+    let mut browsed = letters.browse().await.unwrap();
+    while let Some(letter) = browsed.next().await.unwrap() {
+        left.push(letter.message_id().unwrap().to_owned());
     }
-    assert!(all.next().await.unwrap().is_none());
-    all.close().await;
+    browsed.close().await;
+    left.sort();
+    all.retain(|id| id != "4321");
+    assert_eq!(left, all);
     letters.close().await;
 }
 

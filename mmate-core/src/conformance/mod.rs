@@ -167,6 +167,8 @@ macro_rules! transport_conformance {
                 messages_wait_for_their_consumer,
                 a_queue_that_expires_stays_while_it_is_consumed_and_ends_afterwards,
                 a_queue_for_replies_has_no_dead_letter_queue_and_keeps_what_comes_during_a_cut,
+                verifying_makes_nothing_and_tells_what_is_missing,
+                what_is_left_alone_is_neither_made_nor_asked_for,
             }
             outage {
                 after_a_cut_publishing_and_consuming_go_on,

@@ -109,7 +109,7 @@ impl fmt::Debug for Discarding<'_> {
     }
 }
 
-/// How many letters are on their way at a time. They are published in their order.
+/// How many letters are on their way at a time.
 const AT_ONCE: usize = 64;
 
 /// Takes the chosen letters out of the queue, and ends at the first that stays.

@@ -208,6 +208,9 @@ impl State {
             let hint = "a queue's name has 1 to 255 bytes";
             return Err(failed(TransportErrorKind::Configuration).hint(hint));
         }
+        if plan.declare == Declare::LeaveAlone {
+            return Ok(());
+        }
         let class = Class::of(plan, connection);
         self.end_expired();
         if let Some(queue) = self.queues.get(&plan.name) {
@@ -217,8 +220,18 @@ impl State {
                 let hint = "use it as it is with .passive(), or give the queue another name";
                 return Err(failed(TransportErrorKind::Mismatch).hint(hint));
             }
-        } else if plan.declare == Declare::Passive {
+        } else if plan.declare != Declare::Create {
             return Err(failed(TransportErrorKind::NotFound));
+        }
+        if plan.declare == Declare::Verify {
+            let dead = plan.dead_letter_queue();
+            return match !plan.dead_letters || self.queues.contains_key(&dead) {
+                true => Ok(()),
+                false => {
+                    let attempted = format!("verify the dead-letter queue {dead:?}");
+                    Err(TransportError::new(TransportErrorKind::NotFound, attempted))
+                }
+            };
         }
         let made = || Queue::planned(class, plan);
         let queue = self.queues.entry(plan.name.clone()).or_insert_with(made);

@@ -181,7 +181,9 @@ impl State {
             message.body = body;
         }
         let (exchange, routing_key) = (String::new(), to.to_owned());
-        self.enqueue(to, Stored { message, exchange, routing_key, redelivered: false });
+        let redelivered = false;
+        let stored = Stored { message, exchange, routing_key, redelivered, expires_at: None };
+        self.enqueue(to, stored);
         if self.faults.drop_confirm() {
             return Err("the confirmation was dropped on demand".to_owned());
         }

@@ -19,8 +19,9 @@ use crate::context::Extensions;
 use crate::handler::Handler;
 use crate::message::wire;
 use crate::outcome::BoxError;
+use crate::plan::Topology;
 use crate::subscription::{Subscription, check_name};
-use crate::transport::{QueueMode, QueuePlan, Transport};
+use crate::transport::{Declare, QueueMode, QueuePlan, Transport};
 
 /// A service: a name, subscriptions, and what their handlers share.
 ///
@@ -55,6 +56,7 @@ pub struct Service {
     state: Extensions,
     drain_timeout: Duration,
     propagated: Vec<String>,
+    declare: Declare,
     errors: Vec<ConfigError>,
 }
 
@@ -72,6 +74,7 @@ impl Service {
             state: Extensions::default(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             propagated: Vec::new(),
+            declare: Declare::Create,
             errors: errors.into_iter().collect(),
         }
     }
@@ -152,10 +155,30 @@ impl Service {
         self
     }
 
-    /// The queues that the service uses, as they will be declared.
+    /// Whether queues and what belongs to them are made, checked or left alone; made by default.
+    /// [`SubscriptionBuilder::declare`](crate::SubscriptionBuilder::declare) says it for one.
+    ///
+    /// ```
+    /// use mmate_core::{Declare, Service};
+    /// // Somebody else makes the queues; if one is missing, this does not start.
+    /// let service = Service::new("billing").declare(Declare::Verify);
+    /// # let _ = service;
+    /// ```
+    pub fn declare(mut self, mode: Declare) -> Self {
+        self.declare = mode;
+        self
+    }
+
+    /// What the service uses on a broker, to be read or printed before it starts.
     #[must_use]
-    pub fn topology(&self) -> Vec<QueuePlan> {
-        let plan = |s: &Subscription| s.parts.queue_plan(&self.name, &self.instance);
+    pub fn topology(&self) -> Topology {
+        let names = self.subscriptions.iter().map(|s| s.parts.name.clone());
+        Topology::new(&self.name, names.zip(self.plans()))
+    }
+
+    /// The queues that the service uses, as they will be declared.
+    fn plans(&self) -> Vec<QueuePlan> {
+        let plan = |s: &Subscription| s.parts.queue_plan(&self.name, &self.instance, self.declare);
         self.subscriptions.iter().map(plan).collect()
     }
 

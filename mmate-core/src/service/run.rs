@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::worker::Worker;
 use super::{Service, ServiceError, check, middleware_failed};
 use crate::context::Shared;
-use crate::health::{Health, Status, StatusCell, Subscribed};
 use crate::dead_letters::DeadLetters;
+use crate::health::{Health, Status, StatusCell, Subscribed};
 use crate::middleware::Middleware;
 use crate::publisher::Publisher;
 use crate::stats::{Ledger, Stats};
@@ -253,7 +253,7 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             running.middleware.push(middleware);
         }
     }
-    let plans = service.topology();
+    let plans = service.plans();
     for plan in &plans {
         running.connection.declare(plan).await?;
     }

@@ -70,7 +70,7 @@ pub struct SubscriptionBuilder {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) types: TypeFilter,
     pub(crate) kind: QueueKind,
-    pub(crate) declare: Declare,
+    pub(crate) declare: Option<Declare>,
     pub(crate) prefetch: NonZeroU16,
     pub(crate) concurrency: usize,
     pub(crate) timeout: Option<Duration>,
@@ -119,7 +119,7 @@ impl SubscriptionBuilder {
             bindings: Vec::new(),
             types: TypeFilter::default(),
             kind: QueueKind::Quorum,
-            declare: Declare::Create,
+            declare: None,
             prefetch: DEFAULT_PREFETCH,
             concurrency: DEFAULT_CONCURRENCY,
             timeout: Some(DEFAULT_TIMEOUT),
@@ -177,9 +177,17 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Uses the queue as it is, and fails to start if it is missing.
-    pub fn passive(mut self) -> Self {
-        self.declare = Declare::Passive;
+    /// Uses the queue as it is, and fails to start if it is missing. What belongs to it (bindings,
+    /// the dead-letter queue) is made.
+    pub fn passive(self) -> Self {
+        self.declare(Declare::Passive)
+    }
+
+    /// Whether the queue and what belongs to it are made, checked or left alone; as
+    /// [`Service::declare`](crate::Service::declare) says by default. A queue per instance is
+    /// always made: it lives and ends with the process.
+    pub fn declare(mut self, mode: Declare) -> Self {
+        self.declare = Some(mode);
         self
     }
 
@@ -255,7 +263,7 @@ impl SubscriptionBuilder {
     }
 
     /// The queue as the broker shall have it.
-    pub(crate) fn queue_plan(&self, service: &str, instance: &str) -> QueuePlan {
+    pub(crate) fn queue_plan(&self, service: &str, instance: &str, declare: Declare) -> QueuePlan {
         let name = match self.mode {
             QueueMode::Shared => self.name.clone(),
             QueueMode::PerService => format!("{service}.{}", self.name),
@@ -263,7 +271,10 @@ impl SubscriptionBuilder {
         };
         let mut plan = QueuePlan::new(name, self.mode);
         plan.kind = self.kind;
-        plan.declare = self.declare;
+        plan.declare = match self.mode {
+            QueueMode::PerInstance => Declare::Create,
+            QueueMode::Shared | QueueMode::PerService => self.declare.unwrap_or(declare),
+        };
         plan.bindings.clone_from(&self.bindings);
         plan
     }

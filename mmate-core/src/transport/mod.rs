@@ -24,6 +24,7 @@ pub use queue::{Binding, Declare, QueueKind, QueueMode, QueuePlan};
 
 use crate::health::{Status, StatusCell};
 use crate::message::Message;
+use crate::plan::MadeQueue;
 use crate::topic::Topic;
 
 /// A broker, not yet connected to.
@@ -43,6 +44,13 @@ pub trait Transport: Send + Sync + 'static {
     fn limits(&self) -> Limits {
         Limits::default()
     }
+
+    /// What the broker is asked for when a queue is declared: the queue, its dead-letter queue and
+    /// its delay queues, in the broker's own words. Nothing is connected to. Nothing by default.
+    fn explain(&self, queue: &QueuePlan) -> Vec<MadeQueue> {
+        let _ = queue;
+        Vec::new()
+    }
 }
 
 #[async_trait]
@@ -57,6 +65,10 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
 
     fn limits(&self) -> Limits {
         (**self).limits()
+    }
+
+    fn explain(&self, queue: &QueuePlan) -> Vec<MadeQueue> {
+        (**self).explain(queue)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use mmate_core::{Counts, Publisher, Running, Service, SubscriptionBuilder, Transport};
+use mmate_core::{Counts, Publisher, Running, Service, SubscriptionBuilder, Topology, Transport};
 use mmate_idempotency::{MemoryStore, SqliteStore, Tracked, Transactional};
 use sqlx::SqlitePool;
 use tempfile::TempDir;
@@ -147,6 +147,12 @@ impl System {
         self.database.close().await;
         Ok(())
     }
+}
+
+/// What the service uses on the broker. Neither that nor the database is connected to.
+pub(crate) fn topology(transport: &impl Transport) -> Result<Topology, Failure> {
+    let nowhere = SqlitePool::connect_lazy("sqlite::memory:")?;
+    Ok(Strategy::None.service(&nowhere).topology().on(transport))
 }
 
 impl Strategy {
