@@ -112,8 +112,8 @@ pub async fn a_moved_message_goes_to_the_named_queue_with_its_changes<H: Harness
     stage.put(&from, message).await;
     stage.until_ready(&from, 1).await;
 
-    let mut changes = Changes::default();
-    changes.unset = vec!["dropped".to_owned(), "never-there".to_owned()];
+    let unset = vec!["dropped".to_owned(), "never-there".to_owned()];
+    let mut changes = Changes { unset, ..Changes::default() };
     changes.set.insert("changed", "new");
     changes.set.insert("added", 7_i64);
     changes.message_id = Some("new-id".to_owned());

@@ -24,7 +24,7 @@ fn write(topology: &Topology, chart: &mut String) -> std::fmt::Result {
         for binding in &plan.bindings {
             // Each exchange of a binding is in the list.
             let from = exchanges.iter().position(|name| **name == binding.exchange).unwrap_or(0);
-            let pattern = escaped(&binding.pattern.to_string());
+            let pattern = escaped(binding.pattern.as_ref());
             writeln!(chart, "  e{from} -- \"{pattern}\" --> q{at}")?;
         }
         writeln!(chart, "  q{at} --> s{at}")?;
