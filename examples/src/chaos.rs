@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use mmate_core::health::{Status, StatusCell};
 use mmate_core::message::wire;
 use mmate_core::transport::{
-    Connection, Consumer, Delivery, Destination, Limits, Publication, QueuePlan, Settle, Settlement,
+    Browser, Connection, Consumer, Delivery, Destination, Limits, Publication, QueuePlan, Settle,
+    Settlement,
 };
-use mmate_core::{PublishError, Settled, Transport, TransportError};
+use mmate_core::{MadeQueue, PublishError, Settled, Transport, TransportError};
 
 /// Wraps a transport so that one message in ten is put into its queue a second time, and one
 /// acknowledgement in ten does not reach the broker, which shows the message again.
@@ -41,6 +42,10 @@ impl<T: Transport> Transport for Chaos<T> {
     fn limits(&self) -> Limits {
         self.0.limits()
     }
+
+    fn explain(&self, queue: &QueuePlan) -> Vec<MadeQueue> {
+        self.0.explain(queue)
+    }
 }
 
 struct ChaosConnection(Arc<dyn Connection>);
@@ -62,6 +67,10 @@ impl Connection for ChaosConnection {
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         self.0.publish(publication).await
+    }
+
+    async fn browse(&self, queue: &str, page: u16) -> Result<Box<dyn Browser>, TransportError> {
+        self.0.browse(queue, page).await
     }
 
     async fn close(&self) {

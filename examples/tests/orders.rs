@@ -342,3 +342,18 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn the_topology_is_printed_and_nothing_is_connected_to() {
+    let shop = Shop::new();
+    // Nobody listens there.
+    let nowhere = ["--broker", "amqp://alice:s3cret@127.0.0.1:1"];
+    let text = shop.run(&[&nowhere[..], &["--print-topology"]].concat());
+    assert!(text.status.success(), "{}", told(&text));
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.starts_with("service shop\n") && text.contains("x-delivery-limit = 20"), "{text}");
+    assert!(!text.contains("s3cret"));
+    let chart = shop.run(&[&nowhere[..], &["--print-topology", "mermaid"]].concat());
+    assert!(String::from_utf8(chart.stdout).unwrap().starts_with("flowchart LR\n"));
+    assert!(!shop.path("orders.db").exists());
+}

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mmate_core::transport::{Connection, Limits, Transport, TransportError, TransportErrorKind};
+use mmate_core::MadeQueue;
+use mmate_core::transport::{
+    Connection, Limits, QueuePlan, Transport, TransportError, TransportErrorKind,
+};
 
 use crate::address::Address;
 use crate::connection::AmqpConnection;
 use crate::link::{Dialer, Link, Role, Security};
 use crate::settings::{Backoff, Settings};
-use crate::telemetry;
 #[cfg(feature = "tls")]
 use crate::tls::{self, Tls};
 use crate::topology::Rung;
+use crate::{telemetry, topology};
 
 /// A RabbitMQ broker, and how to treat it.
 ///
@@ -239,6 +242,10 @@ impl Transport for Amqp {
             .delivery_timeout(self.settings.consumer_timeout)
             .delivery_limit(self.settings.delivery_limit)
             .longest_delay(Rung::longest().duration())
+    }
+
+    fn explain(&self, queue: &QueuePlan) -> Vec<MadeQueue> {
+        topology::explain(queue, self.settings.delivery_limit)
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mmate_core::health::Status;
 use mmate_core::transport::{
-    Connection, Consumer, Publication, PublishError, QueuePlan, TransportError, TransportErrorKind,
+    Browser, Connection, Consumer, Declare, Publication, PublishError, QueueMode, QueuePlan,
+    TransportError, TransportErrorKind,
 };
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::{AmqpConsumer, Declared, Subscription};
+use crate::consumer::{AmqpBrowser, AmqpConsumer, Declared, Subscription};
 use crate::failure::Failure;
 use crate::link::{Dialer, Link, Role};
 use crate::publisher::{Parcel, Publisher};
@@ -100,6 +101,18 @@ impl Connection for AmqpConnection {
         let subscription =
             Subscription::new(plan, prefetch, service, link, publisher, settings, declared);
         Ok(Box::new(AmqpConsumer::start(subscription).await?))
+    }
+
+    async fn browse(&self, queue: &str, page: u16) -> Result<Box<dyn Browser>, TransportError> {
+        let link = self.consume_link().await?;
+        let mut plan = QueuePlan::new(queue, QueueMode::Shared);
+        plan.declare = Declare::LeaveAlone;
+        let Dialer { settings, service, .. } = &self.consuming;
+        let (publisher, declared) = (&self.publisher, &self.declared);
+        let subscription =
+            Subscription::new(&plan, page, service, link, publisher, settings, declared);
+        let session = link.session().await.map_err(|_| closed())?;
+        Ok(Box::new(AmqpBrowser::open(subscription, &session).await?))
     }
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {

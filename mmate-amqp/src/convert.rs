@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use mmate_core::message::{HeaderValue, Headers, Message, Properties};
+use mmate_core::transport::Death;
 
 /// What of a received message core has words for. Nothing a stranger wrote is an error here.
 pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message {
@@ -60,6 +61,35 @@ pub(crate) fn header(value: &AMQPValue) -> Option<HeaderValue> {
         | AMQPValue::FieldTable(_)
         | AMQPValue::Void => return None,
     })
+}
+
+/// What the broker noted of a message's deaths, newest first (RabbitMQ, "Dead Letter Exchanges").
+/// What is not as the broker writes it is passed over.
+pub(crate) fn deaths(headers: &FieldTable) -> Vec<Death> {
+    let Some(AMQPValue::FieldArray(noted)) = headers.inner().get("x-death") else {
+        return Vec::new();
+    };
+    let of = |noted: &AMQPValue| {
+        let AMQPValue::FieldTable(table) = noted else { return None };
+        let text = |name| match header(table.inner().get(name)?)? {
+            HeaderValue::Text(text) => Some(text),
+            _ => None,
+        };
+        let mut death = Death::default();
+        death.reason = text("reason")?;
+        death.queue = text("queue")?;
+        death.exchange = text("exchange").unwrap_or_default();
+        if let Some(AMQPValue::FieldArray(keys)) = table.inner().get("routing-keys")
+            && let Some(HeaderValue::Text(key)) = keys.as_slice().first().and_then(header)
+        {
+            death.routing_key = key;
+        }
+        if let Some(AMQPValue::Timestamp(seconds)) = table.inner().get("time") {
+            death.at = time(*seconds);
+        }
+        Some(death)
+    };
+    noted.as_slice().iter().filter_map(of).collect()
 }
 
 /// The properties and headers of a message to publish.
@@ -160,7 +190,7 @@ fn size(value: &AMQPValue) -> usize {
 }
 
 /// A header's value for the wire.
-fn value(header: &HeaderValue) -> AMQPValue {
+pub(crate) fn value(header: &HeaderValue) -> AMQPValue {
     match header {
         HeaderValue::Text(text) => AMQPValue::LongString(text.as_str().into()),
         HeaderValue::Int(n) => AMQPValue::LongLongInt(*n),

@@ -9,10 +9,12 @@ pub mod transport;
 
 mod batch;
 mod context;
+mod dead_letters;
 mod handler;
 mod inprocess;
 mod middleware;
 mod outcome;
+mod plan;
 mod publisher;
 mod reply;
 mod request;
@@ -25,6 +27,7 @@ pub use batch::{
     Batch, BatchHandler, BatchItem, BatchOutcome, BatchPolicy, IntoBatchOutcome, ServiceState,
 };
 pub use context::Context;
+pub use dead_letters::{DeadLetterError, DeadLetters, Discarding, Letter, Letters, Replaying};
 pub use handler::{Attempt, Body, FromContext, Handler, Json, Requirement, State};
 pub use health::{Health, HealthReport};
 pub use inprocess::{Chaos, InProcess, QueueState};
@@ -37,6 +40,7 @@ pub use outcome::{
     BoxError, DeadLetter, DeadReason, Duplicate, DuplicateReason, HandlerError, IntoOutcome,
     Outcome, Permanent, error_chain,
 };
+pub use plan::{MadeQueue, PlannedQueue, QueueRole, Topology};
 pub use publisher::Publisher;
 pub use reply::{Answer, LostReplies, RefusedReplyAddress, Reply, ReplyError};
 pub use request::{ErrorReply, Request, RequestError};
@@ -50,5 +54,6 @@ pub use subscription::{
 };
 pub use topic::{InvalidTopic, InvalidTopicPattern, Topic, TopicPattern};
 pub use transport::{
-    Connection, PublishError, QueueKind, Settled, Transport, TransportError, TransportErrorKind,
+    Connection, Declare, PublishError, QueueKind, Settled, Transport, TransportError,
+    TransportErrorKind,
 };

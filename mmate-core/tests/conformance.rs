@@ -48,11 +48,13 @@ fn every_case_is_in_the_list() {
     let list = include_str!("../src/conformance/mod.rs");
     let sources = [
         include_str!("../src/conformance/batches.rs"),
+        include_str!("../src/conformance/browsing.rs"),
         include_str!("../src/conformance/content.rs"),
         include_str!("../src/conformance/dead_letters.rs"),
         include_str!("../src/conformance/declaring.rs"),
         include_str!("../src/conformance/delay.rs"),
         include_str!("../src/conformance/ordering.rs"),
+        include_str!("../src/conformance/letters.rs"),
         include_str!("../src/conformance/outage.rs"),
         include_str!("../src/conformance/partitions.rs"),
         include_str!("../src/conformance/requests.rs"),

@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use async_trait::async_trait;
 use mmate_core::transport::QueueMode;
 use mmate_core::{
-    ConfigError, Context, HandlerError, Idempotency, InProcess, Middleware, Next, Outcome, Scope,
-    Service, ServiceError, State, Subscription,
+    ConfigError, Context, Declare, HandlerError, Idempotency, InProcess, Middleware, Next, Outcome,
+    Scope, Service, ServiceError, State, Subscription,
 };
 
 async fn nothing() -> Result<(), HandlerError> {
@@ -152,7 +152,8 @@ fn a_queue_is_named_after_what_shares_it() {
         .subscribe(Subscription::shared("order-processor").handler(nothing))
         .subscribe(Subscription::per_service("mail", ["order.*.*"]).handler(nothing))
         .subscribe(Subscription::per_instance("cache", ["price.#"]).handler(nothing));
-    let queues: Vec<_> = service.topology().into_iter().map(|q| (q.name, q.mode)).collect();
+    let queues: Vec<_> =
+        service.topology().queues().iter().map(|q| (q.plan.name.clone(), q.plan.mode)).collect();
     assert_eq!(
         queues,
         [
@@ -166,10 +167,32 @@ fn a_queue_is_named_after_what_shares_it() {
 #[test]
 fn an_event_pattern_of_three_words_is_a_subscription_named_after_it() {
     let service = Service::new("shop").subscribe_event_pattern("order", "*", "us-west", nothing);
-    let queues = service.topology();
-    assert_eq!(queues[0].name, "shop.order.any.us-west");
-    assert_eq!(queues[0].bindings[0].pattern.as_str(), "order.*.us-west");
-    assert_eq!(queues[0].bindings[0].exchange, "mmate.events");
+    let topology = service.topology();
+    let plan = &topology.queues()[0].plan;
+    assert_eq!(plan.name, "shop.order.any.us-west");
+    assert_eq!(plan.bindings[0].pattern.as_str(), "order.*.us-west");
+    assert_eq!(plan.bindings[0].exchange, "mmate.events");
+}
+
+/// How each queue of a service is declared.
+fn declared(service: &Service) -> Vec<Declare> {
+    service.topology().queues().iter().map(|queue| queue.plan.declare).collect()
+}
+
+#[test]
+fn what_is_declared_is_said_for_the_service_and_for_one_of_its_queues() {
+    use Declare::{Create, LeaveAlone, Passive, Verify};
+    let service = || {
+        Service::new("shop")
+            .subscribe(Subscription::shared("a").handler(nothing))
+            .subscribe(Subscription::shared("b").passive().handler(nothing))
+            .subscribe(Subscription::shared("c").declare(LeaveAlone).handler(nothing))
+            .subscribe(Subscription::per_instance("d", ["x.#"]).handler(nothing))
+    };
+    assert_eq!(declared(&service()), [Create, Passive, LeaveAlone, Create]);
+    // A queue per instance is not there before its instance.
+    let verifying = service().declare(Verify);
+    assert_eq!(declared(&verifying), [Verify, Passive, LeaveAlone, Create]);
 }
 
 /// S31

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mmate_core::transport::{
-    Connection, Consumer, Delivery, Publication, PublishError, QueueMode, QueuePlan, Transport,
-    TransportError, TransportErrorKind,
+    Browser, Connection, Consumer, Delivery, Publication, PublishError, QueueMode, QueuePlan,
+    Transport, TransportError, TransportErrorKind,
 };
 use mmate_core::{HandlerError, InProcess, Outgoing, QueueKind, Service, Subscription};
 use tokio::time::{Instant, sleep};
@@ -49,6 +49,10 @@ impl Connection for FailingConnection {
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         self.0.publish(publication).await
+    }
+
+    async fn browse(&self, queue: &str, page: u16) -> Result<Box<dyn Browser>, TransportError> {
+        self.0.browse(queue, page).await
     }
 
     async fn close(&self) {

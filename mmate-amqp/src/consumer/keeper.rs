@@ -59,7 +59,10 @@ impl Keeper {
                         return;
                     }
                     self.had_one = true;
-                    self.watch_over(&incarnation).await;
+                    if let Err(fatal) = self.watch_over(&incarnation).await {
+                        let _ = hand_over.send(Err(fatal)).await;
+                        return;
+                    }
                     self.subscription.status().set(Status::down("its consumer is being restored"));
                     if !session.is_lost() {
                         telemetry::resubscribed();
@@ -105,7 +108,7 @@ impl Keeper {
         let plan = self.subscription.plan();
         match error.kind() {
             Kind::Mismatch | Kind::Forbidden | Kind::Configuration | Kind::Closed => true,
-            Kind::NotFound => plan.declare == Declare::Passive,
+            Kind::NotFound => plan.declare != Declare::Create,
             // After a cut the broker may not know yet that our old connection is dead, and hold
             // our own queue for it.
             Kind::Locked => !(plan.mode == QueueMode::PerInstance && self.had_one),
@@ -114,7 +117,10 @@ impl Keeper {
     }
 
     /// Returns when the incarnation has ended.
-    async fn watch_over(&self, incarnation: &Incarnation) {
+    ///
+    /// # Errors
+    /// When something that it needs is gone and must not be made here.
+    async fn watch_over(&self, incarnation: &Incarnation) -> Result<(), TransportError> {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut check = tokio::time::interval(self.subscription.settings().topology_check);
@@ -127,20 +133,28 @@ impl Keeper {
                 () = incarnation.session().lost() => break,
                 // The stream of deliveries tells as well, but only who asks it.
                 _ = look.tick() => if incarnation.is_lost() { break },
-                _ = check.tick() => self.check(incarnation.session(), &mut last_complaint).await,
+                _ = check.tick() => self.check(incarnation.session(), &mut last_complaint).await?,
             }
         }
         let queue = self.subscription.queue();
         tracing::debug!(queue, "a consumer has ended");
+        Ok(())
     }
 
     /// Declares everything once more: exchanges and bindings go without anybody being told.
-    async fn check(&self, session: &Session, last_complaint: &mut String) {
+    async fn check(
+        &self,
+        session: &Session,
+        last_complaint: &mut String,
+    ) -> Result<(), TransportError> {
         let Err(error) = self.subscription.check(session).await else {
             last_complaint.clear();
             self.subscription.status().set(Status::Up);
-            return;
+            return Ok(());
         };
+        if error.kind() == Kind::NotFound && !self.subscription.plan().declare.makes_things() {
+            return Err(error);
+        }
         let complaint = error.to_string();
         if complaint != *last_complaint && !session.is_lost() {
             let queue = self.subscription.queue();
@@ -148,6 +162,7 @@ impl Keeper {
             self.subscription.status().set(Status::degraded(complaint.as_str()));
             *last_complaint = complaint;
         }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Consuming a queue, over any number of connections.
 
+mod browser;
 mod incarnation;
 mod keeper;
 mod subscription;
@@ -16,6 +17,7 @@ use mmate_core::transport::{Consumer, Delivery, TransportError, TransportErrorKi
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use browser::AmqpBrowser;
 pub(crate) use incarnation::Incarnation;
 pub(crate) use subscription::{Declared, Subscription};
 

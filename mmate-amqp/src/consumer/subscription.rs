@@ -75,6 +75,10 @@ impl Subscription {
         &self.plan
     }
 
+    pub(super) fn prefetch(&self) -> u16 {
+        self.prefetch
+    }
+
     pub(crate) fn queue(&self) -> &str {
         &self.plan.name
     }

@@ -8,7 +8,9 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use mmate_core::DeadLetter;
 use mmate_core::message::{Headers, wire};
+use mmate_core::transport::Changes;
 
+use crate::convert;
 use crate::topology::Rung;
 
 /// A delivery as it came, so that nothing a stranger wrote into it is lost in a copy.
@@ -101,6 +103,27 @@ impl Original {
         self.copy(headers, None, user)
     }
 
+    /// A copy with these changes, without what the broker wrote into the original.
+    pub(super) fn moved(&self, changes: Changes, user: &str) -> Result<Copy, String> {
+        let Changes { unset, set, message_id, body, .. } = changes;
+        let none = FieldTable::default();
+        let had = self.properties.headers().as_ref().unwrap_or(&none);
+        let unset: Vec<_> = unset.iter().map(String::as_str).chain(OF_THE_BROKER).collect();
+        let mut headers = without(had, &unset);
+        for (name, header) in &set {
+            headers.insert(convert::short("header's name", name)?, convert::value(header));
+        }
+        let mut copy = self.copy(headers, None, user);
+        if let Some(id) = message_id {
+            let id = convert::short("message id", &id)?;
+            copy.properties = copy.properties.with_message_id(id);
+        }
+        if let Some(body) = body {
+            copy.body = body;
+        }
+        Ok(copy)
+    }
+
     fn delayed(&self, mut headers: FieldTable, after: Duration, rung: Rung, user: &str) -> Copy {
         // RabbitMQ drops a message that comes back, by expiring alone, to a queue that its x-death
         // header says it has died in before; as one does that an operator moved back from a
@@ -151,12 +174,29 @@ impl Original {
         let had = self.properties.headers().as_ref().unwrap_or(&none);
         // CC and BCC would send the copy to further queues. The delivery count belongs to the
         // showing of a message, and the copy has not been shown.
-        let mut headers = without(had, &["CC", "BCC", "x-delivery-count"]);
+        let mut headers = without(had, &COPIED_BY_NOBODY);
         set_text(&mut headers, wire::EXCHANGE, self.exchange.as_str());
         set_text(&mut headers, wire::ROUTING_KEY, self.routing_key.as_str());
         headers
     }
 }
+
+const COPIED_BY_NOBODY: [&str; 3] = ["CC", "BCC", "x-delivery-count"];
+
+/// What belongs to the life of the original: with its own x-death, a message that waits in a delay
+/// queue is taken for one that goes round in circles, and dropped.
+const OF_THE_BROKER: [&str; 10] = [
+    "CC",
+    "BCC",
+    "x-delivery-count",
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+];
 
 fn without(table: &FieldTable, names: &[&str]) -> FieldTable {
     let kept = table.inner().iter().filter(|(name, _)| !names.contains(&name.as_str()));

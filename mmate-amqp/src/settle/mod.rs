@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use mmate_core::message::wire;
-use mmate_core::transport::{Delivery, PublishError, Settle, Settled, Settlement};
+use mmate_core::transport::{Changes, Delivery, PublishError, Settle, Settled, Settlement};
 use tokio::time::Instant;
 
 use self::copy::{Copy, Original};
@@ -120,6 +120,28 @@ impl Receipt {
         }
     }
 
+    /// Puts a changed copy into a queue, and only then acknowledges the original. An operator waits
+    /// for the answer, so a queue that does not take it is not asked again.
+    async fn move_to(&self, queue: &str, changes: Changes) -> Settled {
+        if self.incarnation.is_lost() {
+            return Settled::lost(CHANNEL_LOST);
+        }
+        let copy = self.original.moved(changes, &self.incarnation.session().user());
+        let parcel = copy.and_then(|copy| Parcel::copy("", queue, copy.properties, copy.body));
+        let parcel = match parcel {
+            Ok(parcel) => Arc::new(parcel),
+            Err(reason) => return Settled::lost(reason),
+        };
+        let limit = self.subscription.settings().settle_timeout;
+        match self.subscription.publisher().publish(parcel, limit).await {
+            Ok(()) => self.ack(),
+            Err(PublishError::Unroutable { .. }) => {
+                Settled::lost(format!("there is no queue {queue}"))
+            }
+            Err(error) => Settled::lost(error.to_string()),
+        }
+    }
+
     fn parcel(&self, place: Place, copy: Copy) -> Result<Parcel, String> {
         let queue = self.subscription.queue();
         let Copy { properties, body } = copy;
@@ -149,6 +171,10 @@ impl Receipt {
                 Place::Delay(rung) => subscription.delays().forget(rung),
                 Place::DeadLetters => {
                     let plan = subscription.plan();
+                    if !plan.declare.makes_things() {
+                        let queue = plan.dead_letter_queue();
+                        return Err(format!("no dead-letter queue {queue} takes it"));
+                    }
                     let made = topology::declare_dead_letter_queue(session, plan).await;
                     made.map_err(|error| error.to_string())?;
                 }
@@ -209,6 +235,7 @@ impl Settle for Receipt {
                 let copy = original.dead(&letter, attempts, self.subscription.queue(), &user());
                 self.put_by(Place::DeadLetters, copy).await
             }
+            Settlement::Move { to, changes } => self.move_to(&to, *changes).await,
             _ => self.give_back("this transport knows no such settlement"),
         }
     }

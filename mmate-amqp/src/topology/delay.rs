@@ -18,6 +18,8 @@ use crate::link::Session;
 pub(crate) struct DelayQueues {
     queue: String,
     exclusive: bool,
+    /// Whether one that is missing may be made.
+    makes: bool,
     known: Mutex<(u64, HashSet<Rung>)>,
 }
 
@@ -26,6 +28,7 @@ impl DelayQueues {
         Self {
             queue: plan.name.clone(),
             exclusive: plan.mode == QueueMode::PerInstance,
+            makes: plan.declare.makes_things(),
             known: Mutex::default(),
         }
     }
@@ -43,18 +46,18 @@ impl DelayQueues {
             (QueueDeclareOptions::durable(), arguments)
         };
         let name = rung.queue_of(&self.queue);
+        if !self.makes {
+            look(session, &name).await?;
+            self.known(session.generation()).1.insert(rung);
+            return Ok(());
+        }
         let declared = session.aside(async |channel| {
             session.ask(channel.queue_declare(name.as_str().into(), options, arguments)).await
         });
         match declared.await {
             // An account that may not make queues is refused also those that are there.
             Err(refused) if refused.kind() == TransportErrorKind::Forbidden => {
-                let (options, none) =
-                    (QueueDeclareOptions::default().passive(), FieldTable::default());
-                let look = session.aside(async |channel| {
-                    session.ask(channel.queue_declare(name.as_str().into(), options, none)).await
-                });
-                look.await.map_err(|_| refused)?;
+                look(session, &name).await.map_err(|_| refused)?;
             }
             declared => drop(declared?),
         }
@@ -79,4 +82,13 @@ impl DelayQueues {
         // Nothing panics while it is held.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a queue is there.
+async fn look(session: &Session, name: &str) -> Result<(), Failure> {
+    let (options, none) = (QueueDeclareOptions::default().passive(), FieldTable::default());
+    let look = session.aside(async |channel| {
+        session.ask(channel.queue_declare(name.into(), options, none)).await
+    });
+    look.await.map(drop)
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod delay;
+mod explain;
 mod ladder;
 mod steps;
 
@@ -13,6 +14,7 @@ use mmate_core::transport::{
 };
 
 pub(crate) use delay::DelayQueues;
+pub(crate) use explain::explain;
 pub(crate) use ladder::Rung;
 
 use self::steps::Step;
@@ -41,6 +43,11 @@ pub(crate) async fn declare(
     delivery_limit: u32,
 ) -> Result<(), TransportError> {
     check_names(plan)?;
+    match plan.declare {
+        Declare::LeaveAlone => return Ok(()),
+        Declare::Verify => return verify(session, plan).await,
+        _ => {}
+    }
     if let Some(left) = plan.partition.as_ref().and_then(Partition::left_over) {
         refuse_left_over(session, plan, &left).await?;
     }
@@ -54,6 +61,9 @@ pub(crate) async fn check(
     plan: &QueuePlan,
     delivery_limit: u32,
 ) -> Result<(), TransportError> {
+    if !plan.declare.makes_things() {
+        return declare(session, plan, delivery_limit).await;
+    }
     let steps = steps(plan, delivery_limit, &[wire::DEAD_LETTERS]);
     let looked = session.aside(async |channel| {
         for step in steps {
@@ -86,6 +96,18 @@ async fn refuse_left_over(
          nobody takes: let it run empty and delete it, or ask for as many as there are"
     );
     Err(TransportError::new(TransportErrorKind::Mismatch, attempted).hint(hint))
+}
+
+/// Looks whether all is there that can be looked for.
+async fn verify(session: &Session, plan: &QueuePlan) -> Result<(), TransportError> {
+    for step in steps(plan, 0, &[wire::DEAD_LETTERS]) {
+        if !step.can_be_looked_for() {
+            continue;
+        }
+        let looked = session.aside(async |channel| step.look(session, channel).await).await;
+        looked.map_err(|failure| step.missing(failure))?;
+    }
+    Ok(())
 }
 
 fn steps<'a>(plan: &'a QueuePlan, delivery_limit: u32, exchanges: &[&'a str]) -> Vec<Step<'a>> {

@@ -56,7 +56,8 @@ impl Step<'_> {
             }
             Self::DeadLetterQueue(plan) => {
                 let (name, options) = (plan.dead_letter_queue(), QueueDeclareOptions::durable());
-                declare_queue(session, channel, &name, options, arguments::quorum()).await
+                let arguments = arguments::dead_letter_queue();
+                declare_queue(session, channel, &name, options, arguments).await
             }
             Self::DeadLetterBinding(plan) => {
                 let name = plan.dead_letter_queue();
@@ -120,6 +121,25 @@ impl Step<'_> {
             | Self::Binding { .. }
             | Self::PartitionRoute { .. }
             | Self::PartitionBinding { .. } => self.take(session, channel).await,
+        }
+    }
+
+    /// Whether the broker tells that it is there, which it does not of bindings.
+    pub(super) fn can_be_looked_for(self) -> bool {
+        !matches!(self, Self::DeadLetterBinding(_) | Self::Binding { .. })
+    }
+
+    /// What is not there, or may not be looked for.
+    pub(super) fn missing(self, refusal: Failure) -> TransportError {
+        let kind = refusal.kind();
+        let attempted = self.to_string().replacen("declare", "verify", 1);
+        let error = refusal.into_error(attempted);
+        match kind {
+            Kind::NotFound => error.hint(
+                "nothing is made here, as Declare::Verify asks for; make it, or use \
+                 Declare::Create",
+            ),
+            _ => error,
         }
     }
 

@@ -8,6 +8,7 @@ mod connecting;
 mod dead_letters;
 mod delays;
 mod health;
+mod letters;
 mod matcher;
 mod nodes;
 mod partitions;

@@ -295,3 +295,62 @@ async fn a_stopped_consumer_is_not_brought_back_by_a_cut() {
     assert!(consumer.next().await.is_none());
     consumer.stop().await;
 }
+
+/// What is deleted under a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deleted {
+    Queue,
+    Exchange,
+    DeadLetterQueue,
+}
+
+/// F27: where nothing may be made, the consumer fails, and soon; silence would look like no work.
+#[tokio::test]
+async fn what_is_deleted_and_must_not_be_made_ends_the_consumer_within_5_seconds() {
+    use Deleted::{DeadLetterQueue, Exchange, Queue};
+    use mmate_core::transport::Declare::{LeaveAlone, Verify};
+    let stranger = Stranger::at(&amqp_url()).await;
+    for (mode, deleted) in
+        [(Verify, Queue), (Verify, Exchange), (Verify, DeadLetterQueue), (LeaveAlone, Queue)]
+    {
+        let exchange = mmate_test_support::unique("deleted");
+        let mut plan = plan("gone");
+        plan.bindings.clear();
+        let pattern = mmate_core::topic::TopicPattern::new("#").unwrap();
+        let mut plan = plan.bind(exchange.as_str(), pattern);
+        let connection = connect(shared()).await;
+        connection.declare(&plan).await.unwrap();
+        plan.declare = mode;
+        connection.declare(&plan).await.unwrap();
+        let mut consumer = connection.consume(&plan, 1).await.unwrap();
+        let begin = Instant::now();
+        let channel = &stranger.channel;
+        let options = QueueDeleteOptions::default();
+        let dead = plan.dead_letter_queue();
+        match deleted {
+            Queue => {
+                channel.queue_delete(plan.name.as_str().into(), options).await.unwrap();
+            }
+            DeadLetterQueue => {
+                channel.queue_delete(dead.as_str().into(), options).await.unwrap();
+            }
+            Exchange => {
+                let options = lapin::options::ExchangeDeleteOptions::default();
+                channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
+            }
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(5), consumer.next()).await;
+        let error = ended.expect("it is told within 5 s").expect("it is told").unwrap_err();
+        assert_eq!(error.kind(), TransportErrorKind::NotFound, "{error}");
+        let name = match deleted {
+            Queue => &plan.name,
+            Exchange => &exchange,
+            DeadLetterQueue => &dead,
+        };
+        assert!(error.to_string().contains(name.as_str()), "{error}");
+        println!("{mode:?}, {deleted:?} deleted: told after {:?}", begin.elapsed());
+        let there = stranger.ready(&plan.name).await.is_some();
+        assert_eq!(there, deleted != Queue, "nothing was made again");
+        connection.close().await;
+    }
+}

@@ -158,3 +158,42 @@ pub async fn a_queue_for_replies_has_no_dead_letter_queue_and_keeps_what_comes_d
     assert_eq!(inbox.read().await, "before");
     assert_eq!(inbox.read().await, "meanwhile");
 }
+
+/// Nothing is made, neither the bindings nor the dead-letter queue.
+pub async fn verifying_makes_nothing_and_tells_what_is_missing<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let mut queue = stage.plan("q", &["a"]);
+    queue.declare = Declare::Verify;
+    assert_eq!(refused(&*stage.connection, &queue).await, TransportErrorKind::NotFound);
+    let theirs = stage.queue("q", &["b"]).await;
+    declare(&*stage.connection, &queue).await;
+
+    let mut inbox = stage.inbox(&queue).await;
+    let published = Publication::new(stage.event("a"), Message::new("unbound"));
+    let unroutable = soon("publishing", stage.connection.publish(published)).await;
+    assert!(matches!(unroutable, Err(PublishError::Unroutable { .. })), "no binding was made");
+    stage.publish("b", "bound").await;
+    assert_eq!(inbox.read().await, "bound");
+
+    let mut without = stage.plan("x", &[]);
+    without.name = theirs.dead_letter_queue();
+    without.declare = Declare::Verify;
+    assert_eq!(refused(&*stage.connection, &without).await, TransportErrorKind::NotFound);
+}
+
+/// The broker is asked when the queue is consumed, and not before.
+pub async fn what_is_left_alone_is_neither_made_nor_asked_for<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let mut queue = stage.plan("q", &["a"]);
+    queue.declare = Declare::LeaveAlone;
+    declare(&*stage.connection, &queue).await;
+    let consumed = soon("starting to consume", stage.connection.consume(&queue, 1)).await;
+    let error = consumed.map(drop).expect_err("a missing queue cannot be consumed");
+    assert_eq!(error.kind(), TransportErrorKind::NotFound, "{error}");
+
+    let mut theirs = stage.plan("q", &["b"]);
+    theirs.kind = QueueKind::Classic;
+    declare(&*stage.connection, &theirs).await;
+    stage.publish("b", "one").await;
+    assert_eq!(stage.inbox(&queue).await.read().await, "one");
+}

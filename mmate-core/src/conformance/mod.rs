@@ -37,12 +37,14 @@
 //! longer than its limit: a transport that hangs fails like one that is wrong.
 
 pub mod batches;
+pub mod browsing;
 pub mod content;
 pub mod dead_letters;
 pub mod declaring;
 pub mod delay;
 mod disorder;
 mod harness;
+pub mod letters;
 pub mod ordering;
 pub mod outage;
 pub mod partitions;
@@ -133,6 +135,26 @@ macro_rules! transport_conformance {
                 a_dead_letter_of_a_queue_that_is_used_as_it_is_is_kept,
                 a_dead_letter_of_a_queue_per_instance_is_kept,
             }
+            browsing {
+                what_is_looked_at_goes_back_in_its_order,
+                a_browser_sees_what_was_there_and_ends,
+                an_empty_queue_has_nothing_to_look_at,
+                what_is_taken_leaves_and_the_rest_keeps_its_order,
+                a_moved_message_goes_to_the_named_queue_with_its_changes,
+                a_message_that_cannot_be_moved_stays,
+                a_cut_ends_the_browser_and_takes_nothing,
+                a_dropped_browser_gives_back,
+                a_missing_queue_is_not_found_when_it_is_browsed,
+            }
+            letters {
+                letters_are_listed_and_stay,
+                a_replayed_letter_runs_again_as_the_same_message,
+                a_letter_that_fails_again_is_not_replayed_for_ever,
+                a_letter_is_replayed_as_new_under_an_id_of_its_own,
+                chosen_letters_are_discarded_and_the_others_stay,
+                letters_that_cannot_be_read_are_letters_too,
+                what_cannot_be_replayed_or_opened_is_told,
+            }
             content {
                 every_property_survives,
                 a_message_without_properties_has_none,
@@ -150,6 +172,8 @@ macro_rules! transport_conformance {
                 messages_wait_for_their_consumer,
                 a_queue_that_expires_stays_while_it_is_consumed_and_ends_afterwards,
                 a_queue_for_replies_has_no_dead_letter_queue_and_keeps_what_comes_during_a_cut,
+                verifying_makes_nothing_and_tells_what_is_missing,
+                what_is_left_alone_is_neither_made_nor_asked_for,
             }
             outage {
                 after_a_cut_publishing_and_consuming_go_on,
@@ -178,6 +202,7 @@ macro_rules! transport_conformance {
             partitions {
                 a_key_has_one_part_and_many_keys_have_many,
                 the_parts_have_one_dead_letter_queue,
+                a_replayed_letter_goes_back_to_its_part,
                 a_delayed_message_comes_back_to_its_part,
                 fewer_parts_than_there_are_is_a_mismatch,
                 another_instance_goes_on_with_the_parts_in_their_order,

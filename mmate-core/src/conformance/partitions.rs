@@ -11,6 +11,7 @@ use super::service::{start, stop, subscription};
 use super::stage::{Inbox, Stage, declare, send, settle, soon, text};
 use super::{Harness, disorder};
 use crate::context::Context;
+use crate::dead_letters::DeadLetters;
 use crate::handler::FromContext;
 use crate::message::{Message, Outgoing};
 use crate::outcome::{DeadLetter, DeadReason, HandlerError};
@@ -76,6 +77,25 @@ pub async fn the_parts_have_one_dead_letter_queue<H: Harness>(harness: &H) {
     let mut texts = [letters.read().await, letters.read().await];
     texts.sort();
     assert_eq!(texts, [plans[0].name.clone(), plans[1].name.clone()]);
+}
+
+/// S34: a replay leads to the part that the letter comes from, which has its key's other messages.
+pub async fn a_replayed_letter_goes_back_to_its_part<H: Harness>(harness: &H) {
+    let stage = Stage::new(harness).await;
+    let plans = parts(&stage, 3, &HashBy::Topic).await;
+    for plan in &plans {
+        stage.put(plan, Message::new(plan.name.clone())).await;
+        let letter = DeadLetter::new(DeadReason::Permanent, "no");
+        let delivery = stage.inbox(plan).await.next().await;
+        settle(delivery, Settlement::DeadLetter { letter, attempts: 1 }).await;
+    }
+    let connecting = DeadLetters::connect(&harness.transport(), stage.name("q"));
+    let letters = soon("connecting", connecting).await.expect("the transport connects");
+    let replayed = soon("replaying", letters.replay_where(|_| true).into_future()).await;
+    assert_eq!(replayed.expect("the letters go back"), 3);
+    for plan in &plans {
+        assert_eq!(stage.inbox(plan).await.read().await, plan.name);
+    }
 }
 
 /// A retried message comes back to its part.

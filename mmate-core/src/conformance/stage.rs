@@ -96,7 +96,7 @@ impl<'a, H: Harness> Stage<'a, H> {
     /// A consumer of a queue's dead letters.
     pub(super) async fn dead_letters(&self, queue: &QueuePlan) -> Inbox {
         let mut plan = QueuePlan::new(queue.dead_letter_queue(), QueueMode::Shared);
-        plan.declare = Declare::Passive;
+        plan.declare = Declare::LeaveAlone;
         self.inbox(&plan).await
     }
 

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) consumers: HashMap<ConsumerId, Subscriber>,
     connections: HashSet<ConnectionId>,
     paused: bool,
+    /// How often all connections were cut.
+    pub(super) cuts: u64,
     last_number: u64,
 }
 
@@ -181,6 +183,7 @@ impl State {
     }
 
     fn cut(&mut self) {
+        self.cuts += 1;
         for queue in self.queues.values_mut() {
             match queue.class {
                 Class::Exclusive(_) => queue.clear(),
@@ -205,6 +208,9 @@ impl State {
             let hint = "a queue's name has 1 to 255 bytes";
             return Err(failed(TransportErrorKind::Configuration).hint(hint));
         }
+        if plan.declare == Declare::LeaveAlone {
+            return Ok(());
+        }
         if let Some(left) = plan.partition.as_ref().and_then(Partition::left_over)
             && self.queues.contains_key(&left)
         {
@@ -221,8 +227,18 @@ impl State {
                 let hint = "use it as it is with .passive(), or give the queue another name";
                 return Err(failed(TransportErrorKind::Mismatch).hint(hint));
             }
-        } else if plan.declare == Declare::Passive {
+        } else if plan.declare != Declare::Create {
             return Err(failed(TransportErrorKind::NotFound));
+        }
+        if plan.declare == Declare::Verify {
+            let dead = plan.dead_letter_queue();
+            return match !plan.dead_letters || self.queues.contains_key(&dead) {
+                true => Ok(()),
+                false => {
+                    let attempted = format!("verify the dead-letter queue {dead:?}");
+                    Err(TransportError::new(TransportErrorKind::NotFound, attempted))
+                }
+            };
         }
         let made = || Queue::planned(class, plan);
         let queue = self.queues.entry(plan.name.clone()).or_insert_with(made);
@@ -308,11 +324,11 @@ impl State {
         Ok(())
     }
 
-    fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
+    pub(super) fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
         if self.is_open(connection) { Ok(()) } else { Err(TransportErrorKind::Closed) }
     }
 
-    fn enqueue(&mut self, name: &str, stored: Stored) {
+    pub(super) fn enqueue(&mut self, name: &str, stored: Stored) {
         let place = self.number();
         if let Some(queue) = self.queues.get_mut(name) {
             queue.push(place, stored);
@@ -418,7 +434,10 @@ impl State {
     }
 }
 
-fn check_access(queue: &Queue, connection: ConnectionId) -> Result<(), TransportErrorKind> {
+pub(super) fn check_access(
+    queue: &Queue,
+    connection: ConnectionId,
+) -> Result<(), TransportErrorKind> {
     match queue.class {
         Class::Exclusive(owner) if owner != connection => Err(TransportErrorKind::Locked),
         Class::Exclusive(_) | Class::Durable(..) => Ok(()),

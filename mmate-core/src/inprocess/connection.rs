@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::broker::{Broker, ConnectionId};
+use super::browser::InProcessBrowser;
 use super::consumer::InProcessConsumer;
 use crate::health::Status;
 use crate::transport::{
-    Connection, Consumer, Publication, PublishError, QueuePlan, TransportError,
+    Browser, Connection, Consumer, Publication, PublishError, QueuePlan, TransportError,
 };
 
 pub(super) struct InProcessConnection {
@@ -49,6 +50,13 @@ impl Connection for InProcessConnection {
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         self.broker.reach(self.id).await.publish(publication, self.id)
+    }
+
+    async fn browse(&self, queue: &str, _page: u16) -> Result<Box<dyn Browser>, TransportError> {
+        let mut state = self.broker.reach(self.id).await;
+        let opened = state.open_browser(queue, self.id)?;
+        drop(state);
+        Ok(Box::new(InProcessBrowser::new(Arc::clone(&self.broker), self.id, opened)))
     }
 
     async fn close(&self) {

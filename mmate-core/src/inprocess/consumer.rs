@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::broker::{Broker, ConsumerId, State, Tag, wait};
+use super::queue::{Held, Stored};
 use super::trail::{self, Trail};
 use crate::transport::{Consumer, Delivery, Settle, Settled, Settlement, TransportError};
 
@@ -28,17 +29,21 @@ impl InProcessConsumer {
     }
 
     fn delivery(&self, shown: Shown) -> Delivery {
-        let Shown { tag, stored } = shown;
-        let trail = Trail::read(&stored);
-        let settle = Right { broker: Arc::clone(&self.broker), queue: self.queue.clone(), tag };
-        let mut delivery = Delivery::new(stored.message, self.queue.clone(), Box::new(settle));
-        delivery.exchange = trail.exchange;
-        delivery.routing_key = trail.routing_key;
-        delivery.failed_attempts = trail.failed_attempts;
-        delivery.deferrals = trail.deferrals;
-        delivery.redelivered = stored.redelivered;
-        delivery
+        delivery(&self.broker, &self.queue, shown.tag, shown.stored)
     }
+}
+
+/// A message that is held under this tag, with the right to settle it.
+pub(super) fn delivery(broker: &Arc<Broker>, queue: &str, tag: Tag, stored: Stored) -> Delivery {
+    let trail = Trail::read(&stored);
+    let settle = Right { broker: Arc::clone(broker), queue: queue.to_owned(), tag };
+    let mut delivery = Delivery::new(stored.message, queue, Box::new(settle));
+    delivery.exchange = trail.exchange;
+    delivery.routing_key = trail.routing_key;
+    delivery.failed_attempts = trail.failed_attempts;
+    delivery.deferrals = trail.deferrals;
+    delivery.redelivered = stored.redelivered;
+    delivery
 }
 
 #[async_trait]
@@ -74,7 +79,7 @@ impl Drop for InProcessConsumer {
 /// A message on its way to a consumer.
 struct Shown {
     tag: Tag,
-    stored: super::queue::Stored,
+    stored: Stored,
 }
 
 enum Taken {
@@ -144,13 +149,19 @@ impl State {
         self.unsubscribe(id);
     }
 
-    fn settle(&mut self, name: &str, tag: Tag, settlement: Settlement) -> Settled {
-        let Some(held) = self.queues.get_mut(name).and_then(|queue| queue.release(tag)) else {
-            return Settled::lost("the connection that it came through is gone");
-        };
+    /// Takes a message from its consumer, for good.
+    pub(super) fn release(&mut self, name: &str, tag: Tag) -> Option<Held> {
+        let held = self.queues.get_mut(name)?.release(tag)?;
         if let Some(subscriber) = self.consumers.get_mut(&held.consumer) {
             subscriber.held -= 1;
         }
+        Some(held)
+    }
+
+    fn settle(&mut self, name: &str, tag: Tag, settlement: Settlement) -> Settled {
+        let Some(held) = self.release(name, tag) else {
+            return Settled::lost("the connection that it came through is gone");
+        };
         let dropped = settlement == Settlement::Ack && self.faults.drop_ack();
         let mut later = None;
         match settlement {
@@ -174,6 +185,15 @@ impl State {
                 let mut stored = held.stored;
                 trail::note_death(&mut stored, name, letter, attempts);
                 self.bury(name, stored);
+            }
+            Settlement::Move { to, changes } => {
+                if let Err(reason) = self.copy_to(&held.stored, &to, *changes) {
+                    if let Some(queue) = self.queues.get_mut(name) {
+                        queue.put_back(held);
+                    }
+                    self.serve(name);
+                    return Settled::lost(reason);
+                }
             }
         }
         if let Some((after, stored)) = later {

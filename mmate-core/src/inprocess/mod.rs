@@ -1,6 +1,7 @@
 //! A broker inside the process.
 
 mod broker;
+mod browser;
 mod chaos;
 mod connection;
 mod consumer;

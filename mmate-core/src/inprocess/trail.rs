@@ -62,8 +62,8 @@ pub(super) fn note_death(stored: &mut Stored, queue: &str, letter: DeadLetter, a
     headers.insert(wire::ATTEMPTS, attempts);
     headers.insert(wire::QUEUE, queue);
     headers.insert(wire::REASON, letter.reason.as_str());
-    headers.insert(wire::DEAD_AT, now());
     note_failure(headers, letter.detail);
+    headers.insert(wire::DEAD_AT, now());
     trail.write(headers);
 }
 

@@ -6,6 +6,7 @@ mod id;
 mod meta;
 mod outgoing;
 mod raw;
+mod rename;
 mod timestamp;
 pub mod wire;
 
@@ -15,3 +16,5 @@ pub use id::{CausationId, CorrelationId, InvalidId, MAX_ID_BYTES, MessageId};
 pub use meta::{Malformed, MessageKind, Meta};
 pub use outgoing::{InvalidMessage, Outgoing};
 pub use raw::{Message, Properties};
+pub(crate) use rename::with_id;
+pub(crate) use timestamp::from_text as time_from_text;

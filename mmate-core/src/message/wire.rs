@@ -87,6 +87,11 @@ pub fn reply_queue(service: &str, instance: &str) -> String {
     format!("{service}.replies.{instance}")
 }
 
+/// Header of a message that was replayed from a dead-letter queue: how often.
+pub const REPLAYS: &str = "x-mmate-replays";
+/// Header of a message that was replayed under a new id: the id it had before.
+pub const REPLAY_OF: &str = "x-mmate-replay-of";
+
 /// The name of a queue's dead-letter queue.
 #[must_use]
 pub fn dead_letter_queue(queue: &str) -> String {

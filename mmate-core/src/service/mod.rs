@@ -22,8 +22,9 @@ use crate::context::Extensions;
 use crate::handler::Handler;
 use crate::message::wire;
 use crate::outcome::BoxError;
+use crate::plan::Topology;
 use crate::subscription::{Subscription, check_name};
-use crate::transport::{QueueMode, QueuePlan, Transport};
+use crate::transport::{Declare, QueueMode, QueuePlan, Transport};
 
 /// A service: a name, subscriptions, and what their handlers share.
 ///
@@ -58,6 +59,7 @@ pub struct Service {
     state: Extensions,
     drain_timeout: Duration,
     propagated: Vec<String>,
+    declare: Declare,
     errors: Vec<ConfigError>,
 }
 
@@ -75,6 +77,7 @@ impl Service {
             state: Extensions::default(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             propagated: Vec::new(),
+            declare: Declare::Create,
             errors: errors.into_iter().collect(),
         }
     }
@@ -155,14 +158,32 @@ impl Service {
         self
     }
 
-    /// The queues that the service uses, as they will be declared.
+    /// Whether queues and what belongs to them are made, checked or left alone; made by default.
+    /// [`SubscriptionBuilder::declare`](crate::SubscriptionBuilder::declare) says it for one.
+    ///
+    /// ```
+    /// use mmate_core::{Declare, Service};
+    /// // Somebody else makes the queues; if one is missing, this does not start.
+    /// let service = Service::new("billing").declare(Declare::Verify);
+    /// # let _ = service;
+    /// ```
+    pub fn declare(mut self, mode: Declare) -> Self {
+        self.declare = mode;
+        self
+    }
+
+    /// What the service uses on a broker, to be read or printed before it starts.
     #[must_use]
-    pub fn topology(&self) -> Vec<QueuePlan> {
-        self.subscriptions.iter().flat_map(|subscription| self.plans_of(subscription)).collect()
+    pub fn topology(&self) -> Topology {
+        let queues = self.subscriptions.iter().flat_map(|subscription| {
+            let name = &subscription.parts.name;
+            self.plans_of(subscription).into_iter().map(move |plan| (name.clone(), plan))
+        });
+        Topology::new(&self.name, queues)
     }
 
     fn plans_of(&self, subscription: &Subscription) -> Vec<QueuePlan> {
-        subscription.parts.queue_plans(&self.name, &self.instance)
+        subscription.parts.queue_plans(&self.name, &self.instance, self.declare)
     }
 
     /// The pairs of subscriptions that some topic reaches both of. Each also stands in the log

@@ -58,8 +58,8 @@ fn wrong_with_partitions(parts: &SubscriptionBuilder, count: u16) -> Option<Stri
     if parts.mode == QueueMode::PerInstance {
         return Some("is per instance, so there is nobody to share partitions with".to_owned());
     }
-    if parts.declare == Declare::Passive {
-        let wrong = "has partitions, which are made here: leave out .passive()";
+    if parts.declare.is_some_and(|declare| declare != Declare::Create) {
+        let wrong = "has partitions, which are made here: use no other way to declare it";
         return Some(wrong.to_owned());
     }
     if parts.bindings.is_empty() {

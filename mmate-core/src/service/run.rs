@@ -1,5 +1,6 @@
 //! Starting, running and stopping.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, IntoFuture, pending};
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use super::parts::consume_all;
 use super::worker::Worker;
 use super::{Service, ServiceError, check, middleware_failed, ordering};
 use crate::context::Shared;
+use crate::dead_letters::DeadLetters;
 use crate::health::{Health, Status, StatusCell, Subscribed};
 use crate::middleware::Middleware;
 use crate::publisher::Publisher;
@@ -82,6 +84,8 @@ pub struct Running {
     stats: Stats,
     health: Health,
     middleware: Vec<Arc<dyn Middleware>>,
+    /// The queue of each subscription.
+    queues: HashMap<Arc<str>, Arc<str>>,
     workers: JoinSet<Result<(), ServiceError>>,
     stop: CancellationToken,
     abort: CancellationToken,
@@ -110,6 +114,16 @@ impl Running {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// The dead letters of one of the service's subscriptions, by the subscription's name (of a
+    /// shared one that is the queue). `None` if the service has no such subscription.
+    ///
+    /// They use the service's connection, and end with it.
+    #[must_use]
+    pub fn dead_letters(&self, subscription: &str) -> Option<DeadLetters> {
+        let queue = self.queues.get(subscription)?;
+        Some(DeadLetters::new(Arc::clone(&self.connection), Arc::clone(queue)))
     }
 
     /// Waits until the service fails; [`stop`](Self::stop) then tells why. One that does not fail
@@ -217,6 +231,7 @@ pub(super) async fn start<T: Transport>(
         health: Health::new(Arc::clone(&service.name), Arc::clone(&connection), Vec::new()),
         connection,
         middleware: Vec::new(),
+        queues: HashMap::new(),
         workers: JoinSet::new(),
         stop: CancellationToken::new(),
         abort: CancellationToken::new(),
@@ -257,6 +272,9 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
     let (mut ledgers, mut healths) = (Vec::new(), Vec::new());
     for (subscription, plans) in std::mem::take(&mut service.subscriptions).into_iter().zip(plans) {
         let name: Arc<str> = subscription.parts.name.as_str().into();
+        let queue =
+            subscription.parts.queue_plan(&service.name, &service.instance, service.declare);
+        running.queues.insert(Arc::clone(&name), queue.name.as_str().into());
         let ledger = Arc::new(Ledger::new(&service.name, &name));
         ledgers.push((Arc::clone(&name), Arc::clone(&ledger)));
         let shared = Arc::new(Shared {

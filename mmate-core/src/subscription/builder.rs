@@ -71,7 +71,7 @@ pub struct SubscriptionBuilder {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) types: TypeFilter,
     pub(crate) kind: QueueKind,
-    pub(crate) declare: Declare,
+    pub(crate) declare: Option<Declare>,
     pub(crate) prefetch: NonZeroU16,
     pub(crate) concurrency: usize,
     pub(crate) timeout: Option<Duration>,
@@ -123,7 +123,7 @@ impl SubscriptionBuilder {
             bindings: Vec::new(),
             types: TypeFilter::default(),
             kind: QueueKind::Quorum,
-            declare: Declare::Create,
+            declare: None,
             prefetch: DEFAULT_PREFETCH,
             concurrency: DEFAULT_CONCURRENCY,
             timeout: Some(DEFAULT_TIMEOUT),
@@ -184,9 +184,17 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// Uses the queue as it is, and fails to start if it is missing.
-    pub fn passive(mut self) -> Self {
-        self.declare = Declare::Passive;
+    /// Uses the queue as it is, and fails to start if it is missing. What belongs to it (bindings,
+    /// the dead-letter queue) is made.
+    pub fn passive(self) -> Self {
+        self.declare(Declare::Passive)
+    }
+
+    /// Whether the queue and what belongs to it are made, checked or left alone; as
+    /// [`Service::declare`](crate::Service::declare) says by default. A queue per instance is
+    /// always made: it lives and ends with the process.
+    pub fn declare(mut self, mode: Declare) -> Self {
+        self.declare = Some(mode);
         self
     }
 
@@ -373,8 +381,13 @@ impl SubscriptionBuilder {
     }
 
     /// The queues as the broker shall have them: one, or each of its parts.
-    pub(crate) fn queue_plans(&self, service: &str, instance: &str) -> Vec<QueuePlan> {
-        let plan = self.queue_plan(service, instance);
+    pub(crate) fn queue_plans(
+        &self,
+        service: &str,
+        instance: &str,
+        declare: Declare,
+    ) -> Vec<QueuePlan> {
+        let plan = self.queue_plan(service, instance, declare);
         let hash_by = self.order.as_ref().and_then(|order| order.hash_by().ok());
         match self.partitions.zip(hash_by) {
             Some((count, hash_by)) => plan.partitioned(count, &hash_by),
@@ -382,7 +395,7 @@ impl SubscriptionBuilder {
         }
     }
 
-    fn queue_plan(&self, service: &str, instance: &str) -> QueuePlan {
+    pub(crate) fn queue_plan(&self, service: &str, instance: &str, declare: Declare) -> QueuePlan {
         let name = match self.mode {
             QueueMode::Shared => self.name.clone(),
             QueueMode::PerService => format!("{service}.{}", self.name),
@@ -390,7 +403,10 @@ impl SubscriptionBuilder {
         };
         let mut plan = QueuePlan::new(name, self.mode);
         plan.kind = self.kind;
-        plan.declare = self.declare;
+        plan.declare = match self.mode {
+            QueueMode::PerInstance => Declare::Create,
+            QueueMode::Shared | QueueMode::PerService => self.declare.unwrap_or(declare),
+        };
         plan.bindings.clone_from(&self.bindings);
         plan.single_active_consumer = self.single_active_consumer;
         plan

@@ -1,10 +1,11 @@
 //! Deliveries, and how they are settled.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
+use super::browse::Changes;
 use crate::message::Message;
 use crate::outcome::DeadLetter;
 
@@ -29,7 +30,26 @@ pub struct Delivery {
     /// Whether the broker says that it showed this one before. No ground for skipping anything: a
     /// publisher's own duplicate is shown for the first time too.
     pub redelivered: bool,
+    /// What the broker noted when it dead-lettered the message by itself, newest first. Only a
+    /// [`Browser`](super::Browser) reads it.
+    pub deaths: Vec<Death>,
     settle: Box<dyn Settle>,
+}
+
+/// What a broker notes when it dead-letters a message by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Death {
+    /// Why, in the broker's word, such as `delivery_limit` or `expired`.
+    pub reason: String,
+    /// The queue it was taken from.
+    pub queue: String,
+    /// The exchange it had come to that queue by; empty if it was sent there by name.
+    pub exchange: String,
+    /// The routing key it had come with.
+    pub routing_key: String,
+    /// When it happened first for this queue and reason, to the second.
+    pub at: Option<SystemTime>,
 }
 
 impl Delivery {
@@ -43,6 +63,7 @@ impl Delivery {
             failed_attempts: 0,
             deferrals: 0,
             redelivered: false,
+            deaths: Vec::new(),
             settle,
         }
     }
@@ -98,7 +119,7 @@ pub trait Settle: Send + 'static {
 }
 
 /// How a delivery is settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Settlement {
     /// It is finished and leaves the queue.
@@ -123,6 +144,14 @@ pub enum Settlement {
         letter: DeadLetter,
         /// How many attempts were made.
         attempts: u32,
+    },
+    /// A copy goes to a queue by the queue's name; only when it is safe there the original leaves
+    /// its own. What the broker wrote into the original is not copied.
+    Move {
+        /// The queue.
+        to: String,
+        /// What is other in the copy.
+        changes: Box<Changes>,
     },
 }
 

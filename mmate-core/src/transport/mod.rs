@@ -5,6 +5,7 @@
 //! consumes it. Everything above this module is the same on every broker, and the cases in
 //! `conformance`, a feature of this crate, show that a transport keeps the contract.
 
+mod browse;
 mod delivery;
 mod error;
 mod limits;
@@ -15,13 +16,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use delivery::{Delivery, Settle, Settled, Settlement};
+pub use browse::{Browser, Changes};
+pub use delivery::{Death, Delivery, Settle, Settled, Settlement};
 pub use error::{PublishError, TransportError, TransportErrorKind};
 pub use limits::Limits;
 pub use queue::{Binding, Declare, HashBy, Partition, QueueKind, QueueMode, QueuePlan};
 
 use crate::health::{Status, StatusCell};
 use crate::message::Message;
+use crate::plan::MadeQueue;
 use crate::topic::Topic;
 
 /// A broker, not yet connected to.
@@ -41,6 +44,13 @@ pub trait Transport: Send + Sync + 'static {
     fn limits(&self) -> Limits {
         Limits::default()
     }
+
+    /// What the broker is asked for when a queue is declared: the queue, its dead-letter queue and
+    /// its delay queues, in the broker's own words. Nothing is connected to. Nothing by default.
+    fn explain(&self, queue: &QueuePlan) -> Vec<MadeQueue> {
+        let _ = queue;
+        Vec::new()
+    }
 }
 
 #[async_trait]
@@ -55,6 +65,10 @@ impl<T: Transport + ?Sized> Transport for Arc<T> {
 
     fn limits(&self) -> Limits {
         (**self).limits()
+    }
+
+    fn explain(&self, queue: &QueuePlan) -> Vec<MadeQueue> {
+        (**self).explain(queue)
     }
 }
 
@@ -84,6 +98,13 @@ pub trait Connection: Send + Sync + 'static {
     /// # Errors
     /// [`PublishError`]; an ambiguous one may have been stored, and is repeated with the same id.
     async fn publish(&self, publication: Publication) -> Result<(), PublishError>;
+
+    /// Opens a queue to be looked through, such as one of dead letters. At most `page` messages
+    /// are fetched ahead of [`next`](Browser::next).
+    ///
+    /// # Errors
+    /// When the queue is missing or may not be read.
+    async fn browse(&self, queue: &str, page: u16) -> Result<Box<dyn Browser>, TransportError>;
 
     /// Closes the connection. What is unsettled goes back to its queue.
     async fn close(&self);

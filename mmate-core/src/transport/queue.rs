@@ -157,15 +157,29 @@ pub enum QueueKind {
     Classic,
 }
 
-/// Whether a queue is made, checked or left alone.
+/// Whether a queue and what belongs to it are made, checked or left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Declare {
-    /// Made if it is missing, with its bindings and its dead-letter queue. The default.
+    /// What is missing is made: the queue, its exchanges and bindings, its dead-letter queue. The
+    /// default.
     #[default]
     Create,
-    /// It must be there, and is used as it is. Its bindings are added.
+    /// The queue must be there, and is used as it is. What belongs to it is made.
     Passive,
+    /// Nothing is made: the queue, its exchanges and its dead-letter queue must be there. Whether
+    /// the bindings are, a broker does not say.
+    Verify,
+    /// Nothing is made and nothing is asked: the queue is consumed.
+    LeaveAlone,
+}
+
+impl Declare {
+    /// Whether what is missing may be made.
+    #[must_use]
+    pub fn makes_things(self) -> bool {
+        matches!(self, Self::Create | Self::Passive)
+    }
 }
 
 /// What is routed into a queue.

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mmate_core::{HandlerError, Outcome, Outgoing};
+use mmate_core::{DeadLetters, HandlerError, Outcome, Running};
 use tokio::sync::Semaphore;
 
-use crate::effects::Probe;
 use crate::house::{
     House, Phase, Script, counts_when, ended, everywhere, just_the_effect, script, stop,
 };
@@ -15,6 +14,8 @@ use crate::house::{
 everywhere! {
     a_retryable_error_gives_the_claim_back_and_the_next_attempt_runs,
     a_permanent_error_is_dead_lettered_and_not_done_so_a_replay_runs,
+    a_replayed_letter_whose_id_is_done_is_suppressed,
+    a_replayed_letter_whose_id_is_done_runs_as_new_when_asked,
     an_outcome_other_than_done_is_not_done_either,
     a_panic_gives_the_claim_back,
     a_timeout_gives_the_claim_back,
@@ -69,22 +70,57 @@ async fn a_timeout_gives_the_claim_back(house: House) {
     fails_once(house, first(std::future::pending)).await;
 }
 
-/// S10
+/// S10, S34: what was dead-lettered is not done, so its replay runs, under the same id and as no
+/// duplicate.
 async fn a_permanent_error_is_dead_lettered_and_not_done_so_a_replay_runs(house: House) {
     let running = house.instance(first(async || Err(HandlerError::permanent("never")))).await;
     house.publish(running.publisher(), "a").await;
     counts_when(&[&running], |counts| counts.dead_lettered == 1).await;
     assert_eq!(house.effects_of("a").await, 0);
 
-    // An operator sends it back to its queue.
-    let replay =
-        || Outgoing::to_queue(house.queue(), "Thing", &Probe("payload".to_owned())).id_text("a");
-    running.publisher().publish(replay()).await.unwrap();
+    let letters = DeadLetters::connect(&house.broker, house.queue()).await.unwrap();
+    assert_eq!(letters.replay("a").await.unwrap(), 1);
+    let counts = counts_when(&[&running], |counts| counts.succeeded == 1).await;
+    assert_eq!(counts.duplicates.total(), 0);
+    let effects = house.effects().await;
+    assert_eq!(effects.len(), 1);
+    assert_eq!((effects[0].id.as_str(), effects[0].attempt), ("a", 1));
+    letters.close().await;
+    stop([running]).await;
+}
+
+/// A dead letter whose id is done: its first copy died, and another copy was handled.
+async fn dead_and_done(house: &House) -> (Running, DeadLetters) {
+    let running = house.instance(first(async || Err(HandlerError::permanent("never")))).await;
+    house.publish(running.publisher(), "a").await;
+    counts_when(&[&running], |counts| counts.dead_lettered == 1).await;
+    house.publish(running.publisher(), "a").await;
     counts_when(&[&running], |counts| counts.succeeded == 1).await;
-    // Again: now it is done.
-    running.publisher().publish(replay()).await.unwrap();
-    counts_when(&[&running], |counts| counts.duplicates.total() == 1).await;
+    let letters = DeadLetters::connect(&house.broker, house.queue()).await.unwrap();
+    (running, letters)
+}
+
+/// S10, S34
+async fn a_replayed_letter_whose_id_is_done_is_suppressed(house: House) {
+    let (running, letters) = dead_and_done(&house).await;
+    assert_eq!(letters.replay("a").await.unwrap(), 1);
+    let counts = counts_when(&[&running], |counts| counts.duplicates.total() == 1).await;
+    assert_eq!((counts.succeeded, counts.conflicts), (1, 0));
     assert_eq!(house.effects_of("a").await, 1);
+    assert!(letters.list(1).await.unwrap().is_empty());
+    letters.close().await;
+    stop([running]).await;
+}
+
+/// S10: unless the operator asks for it to run as new.
+async fn a_replayed_letter_whose_id_is_done_runs_as_new_when_asked(house: House) {
+    let (running, letters) = dead_and_done(&house).await;
+    assert_eq!(letters.replay("a").as_new().await.unwrap(), 1);
+    let counts = counts_when(&[&running], |counts| counts.succeeded == 2).await;
+    assert_eq!(counts.duplicates.total(), 0);
+    let effects = house.effects().await;
+    assert_eq!((effects.len(), house.effects_of("a").await), (2, 1));
+    letters.close().await;
     stop([running]).await;
 }
 

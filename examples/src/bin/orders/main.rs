@@ -20,7 +20,7 @@ use mmate_amqp::Amqp;
 use mmate_core::{InProcess, Transport, error_chain, shutdown_signal};
 use mmate_examples::{Chaos, telemetry};
 
-use options::{Failure, Options};
+use options::{Failure, Options, TopologyFormat};
 use system::System;
 
 /// The exit code after Ctrl-C, as shells count it.
@@ -59,6 +59,15 @@ async fn run(options: &Options, bar: &indicatif::ProgressBar) -> Result<bool, Fa
         true => Arc::new(Chaos::new(transport)),
         false => transport,
     };
+
+    if let Some(format) = options.print_topology {
+        let topology = system::topology(&transport)?;
+        match format {
+            TopologyFormat::Text => print!("{topology}"),
+            TopologyFormat::Mermaid => print!("{}", topology.to_mermaid()),
+        }
+        return Ok(true);
+    }
 
     let system = System::start(options, transport).await?;
     bar.set_message("published");

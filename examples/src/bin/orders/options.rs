@@ -47,6 +47,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) fresh: bool,
 
+    /// Prints what the service uses on the broker, and does nothing else
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "text")]
+    pub(crate) print_topology: Option<TopologyFormat>,
+
     /// Prints the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -71,6 +75,15 @@ pub(crate) enum StrategyChoice {
     Tracked,
     /// Not at all: shows what happens without
     None,
+}
+
+/// How the topology is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TopologyFormat {
+    /// To be read
+    Text,
+    /// A flowchart in the language of Mermaid
+    Mermaid,
 }
 
 /// Where the records are.

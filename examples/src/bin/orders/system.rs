@@ -1,13 +1,12 @@
 //! The running system: the service's instances, a publisher, and the wait until all is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use mmate_core::transport::{Declare, QueueMode, QueuePlan};
-use mmate_core::{Counts, Meta, Publisher, Running, Service, SubscriptionBuilder, Transport};
+use mmate_core::{Counts, Publisher, Running, Service, SubscriptionBuilder, Topology, Transport};
 use mmate_idempotency::{MemoryStore, SqliteStore, Tracked, Transactional};
 use sqlx::SqlitePool;
 use tempfile::TempDir;
@@ -25,7 +24,6 @@ const SERVICE: &str = "shop";
 const QUIET: Duration = Duration::from_millis(600);
 
 pub(crate) struct System {
-    transport: Arc<dyn Transport>,
     publisher: Publisher,
     instances: Vec<Running>,
     database: SqlitePool,
@@ -74,7 +72,7 @@ impl System {
             instances.push(service.start(Arc::clone(&transport)).await?);
         }
         let publisher = Publisher::connect(&transport, "storefront").await?;
-        Ok(Self { transport, publisher, instances, database, _temporary: temporary })
+        Ok(Self { publisher, instances, database, _temporary: temporary })
     }
 
     pub(crate) fn publisher(&self) -> &Publisher {
@@ -126,23 +124,18 @@ impl System {
         if counts.dead_lettered + counts.conflicts == 0 {
             return Ok(dead);
         }
-        let connection = self.transport.connect(SERVICE).await?;
+        let Some(running) = self.instances.first() else { return Ok(dead) };
         let names = shop::OVERLAPPING.iter().map(|(name, _)| *name).chain([shop::AUDIT]);
         for name in names {
-            let mut queue = QueuePlan::new(format!("dlq.{SERVICE}.{name}"), QueueMode::Shared);
-            queue.declare = Declare::Passive;
-            let mut consumer = connection.consume(&queue, u16::MAX).await?;
-            let mut ids = std::collections::HashSet::new();
-            let mut held = Vec::new();
-            while let Ok(Some(letter)) = tokio::time::timeout(QUIET, consumer.next()).await {
-                let letter = letter?;
-                ids.extend(Meta::read(&letter.message)?.id.map(|id| id.to_string()));
-                held.push(letter);
+            let Some(letters) = running.dead_letters(name) else { continue };
+            let mut ids = HashSet::new();
+            let mut letters = letters.browse().await?;
+            while let Some(letter) = letters.next().await? {
+                ids.extend(letter.message_id().map(str::to_owned));
             }
+            letters.close().await;
             dead.insert(name.to_owned(), ids);
         }
-        // What was looked at is not settled, so it goes back with the connection.
-        connection.close().await;
         Ok(dead)
     }
 
@@ -154,6 +147,12 @@ impl System {
         self.database.close().await;
         Ok(())
     }
+}
+
+/// What the service uses on the broker. Neither that nor the database is connected to.
+pub(crate) fn topology(transport: &impl Transport) -> Result<Topology, Failure> {
+    let nowhere = SqlitePool::connect_lazy("sqlite::memory:")?;
+    Ok(Strategy::None.service(&nowhere).topology().on(transport))
 }
 
 impl Strategy {
