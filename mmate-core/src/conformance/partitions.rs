@@ -89,7 +89,8 @@ pub async fn a_replayed_letter_goes_back_to_its_part<H: Harness>(harness: &H) {
         let delivery = stage.inbox(plan).await.next().await;
         settle(delivery, Settlement::DeadLetter { letter, attempts: 1 }).await;
     }
-    let connecting = DeadLetters::connect(&harness.transport(), stage.name("q"));
+    let transport = harness.transport();
+    let connecting = DeadLetters::connect(&transport, stage.name("q"));
     let letters = soon("connecting", connecting).await.expect("the transport connects");
     let replayed = soon("replaying", letters.replay_where(|_| true).into_future()).await;
     assert_eq!(replayed.expect("the letters go back"), 3);
