@@ -57,6 +57,7 @@ fn every_case_is_in_the_list() {
         include_str!("../src/conformance/letters.rs"),
         include_str!("../src/conformance/outage.rs"),
         include_str!("../src/conformance/partitions.rs"),
+        include_str!("../src/conformance/publishing.rs"),
         include_str!("../src/conformance/requests.rs"),
         include_str!("../src/conformance/routing.rs"),
         include_str!("../src/conformance/service.rs"),

@@ -16,6 +16,9 @@ pub(super) struct Flights<F: Future> {
     places: Vec<Option<Flight<F>>>,
     free: Vec<usize>,
     woken: Arc<Woken>,
+    /// Outputs that wait for those that may have been ready before them.
+    landed: Vec<F::Output>,
+    is_holding: bool,
 }
 
 struct Flight<F> {
@@ -65,11 +68,17 @@ impl Woken {
 
 impl<F: Future> Flights<F> {
     pub(super) fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new(), woken: Arc::default() }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            woken: Arc::default(),
+            landed: Vec::new(),
+            is_holding: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.places.len() == self.free.len()
+        self.places.len() == self.free.len() && self.landed.is_empty()
     }
 
     /// Takes a future. They are polled first in the order in which they were taken.
@@ -92,20 +101,32 @@ impl<F: Future> Flights<F> {
 
     fn poll_landed(&mut self, cx: &mut Context<'_>) -> Poll<Vec<F::Output>> {
         self.woken.task.register(cx.waker());
-        let mut outputs = Vec::new();
         // To the end, and not to the first that is ready: another may have been ready before it,
-        // and stand behind it for having woken for another reason.
+        // and stand behind it for having woken for another reason. But one that wakes itself, as
+        // all of tokio's do once a task has used up its budget, gets no further before this returns.
+        let mut turns = 2 * self.places.len() + 16;
         while let Some(place) = self.next_woken() {
+            if turns == 0 {
+                self.woken.lock().push_front(place);
+                cx.waker().wake_by_ref();
+                break;
+            }
+            turns -= 1;
             let Some(flight) = &mut self.places[place] else { continue };
             flight.bell.rung.store(false, Ordering::SeqCst);
             let mut cx = Context::from_waker(&flight.waker);
             if let Poll::Ready(output) = flight.future.as_mut().poll(&mut cx) {
                 self.places[place] = None;
                 self.free.push(place);
-                outputs.push(output);
+                self.landed.push(output);
             }
         }
-        if outputs.is_empty() { Poll::Pending } else { Poll::Ready(outputs) }
+        // With a new budget they say whether they were ready. Who wakes itself then was not.
+        self.is_holding = turns == 0 && !self.is_holding;
+        if self.landed.is_empty() || self.is_holding {
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(&mut self.landed))
     }
 
     fn next_woken(&self) -> Option<usize> {
@@ -145,6 +166,24 @@ mod tests {
         let mut landed = flights.landed().await;
         landed.sort_unstable();
         assert_eq!(landed, [0, 1, 2, 3]);
+        assert!(flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_that_wakes_itself_lets_others_get_on() {
+        let mut flights = Flights::new();
+        let (end, mut ended) = oneshot::channel::<()>();
+        let restless = std::future::poll_fn(move |cx| {
+            cx.waker().wake_by_ref();
+            Pin::new(&mut ended).poll(cx).map(|_| "restless")
+        });
+        let patient: Pin<Box<dyn Future<Output = &str>>> = Box::pin(async { "patient" });
+        flights.push(Box::pin(restless) as Pin<Box<dyn Future<Output = &str>>>);
+        flights.push(patient);
+        assert_eq!(flights.landed().await, ["patient"]);
+        // On the one thread that there is, this runs only if looking at the flights pauses.
+        tokio::spawn(async move { end.send(()) });
+        assert_eq!(flights.landed().await, ["restless"]);
         assert!(flights.is_empty());
     }
 

@@ -48,6 +48,7 @@ pub mod letters;
 pub mod ordering;
 pub mod outage;
 pub mod partitions;
+pub mod publishing;
 pub mod requests;
 pub mod routing;
 pub mod service;
@@ -212,12 +213,14 @@ macro_rules! transport_conformance {
                 each_service_has_its_own_copy,
                 a_stop_finishes_what_runs_and_gives_back_the_rest,
                 a_stop_drops_what_runs_longer_than_the_drain,
+                what_is_handled_during_a_cut_does_not_run_twice,
+                every_fetched_message_is_accounted_for_at_all_times,
+            }
+            publishing {
                 what_a_handler_publishes_belongs_to_what_it_handles,
                 many_messages_are_published_at_once_and_each_has_its_own_result,
                 a_second_attempt_publishes_the_same_ids_again,
                 a_trace_and_named_headers_go_on,
-                what_is_handled_during_a_cut_does_not_run_twice,
-                every_fetched_message_is_accounted_for_at_all_times,
             }
             requests {
                 a_request_is_answered_with_what_the_handler_returns,
