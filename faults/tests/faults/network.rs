@@ -129,12 +129,12 @@ async fn a_network_that_works_in_one_direction_only_doubles_nothing() {
     proxy.hold(Direction::ToBroker, true);
     let begin = Instant::now();
     until("it is noticed", async || (proxy.accepted() > connections).then_some(())).await;
-    // The broker notices, and gives a client that is silent twice its heartbeat and a little more.
+    // By the broker, which gives a silent client twice its heartbeat and a little more, or by the
+    // service, whose questions get no answer. Held acknowledgements may still arrive afterwards.
     let noticing = Recovery::of("F23", 8.0);
-    noticing.took("only deliveries arrive: noticed by the broker (heartbeat 2s)", begin.elapsed());
+    noticing.took("only deliveries arrive: noticed (heartbeat 2s)", begin.elapsed());
     proxy.hold(Direction::ToBroker, false);
     let time = scene.flows_again(&load, Instant::now()).await;
     Recovery::of("F23", 10.0).took("only deliveries arrived: messages flow after it", time);
-    let report = scene.end("F23", load, running).await;
-    assert!(report.duplicates + report.adopted > 0, "some were shown again");
+    scene.end("F23", load, running).await;
 }
