@@ -174,6 +174,20 @@ impl Amqp {
         self
     }
 
+    /// How many bytes the body of a message may have to be handled; 16 MiB by default, which is what
+    /// RabbitMQ 4 takes at most (3.x takes 128 MiB). A service holds as many bodies as its
+    /// [prefetch](mmate_core::SubscriptionBuilder::prefetch) at a time, and this bounds how large.
+    ///
+    /// A larger body is never held: it is skipped while it comes in, and the broker puts the message
+    /// into the dead-letter queue, with the reason `rejected` in its `x-death` header. So this is for
+    /// the quorum queues that are made here, which do that safely. Other queues (classic ones, those
+    /// of one instance, those that are only used) would drop the message instead; there is no limit
+    /// on them, and their messages are handled whatever their size.
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.settings.max_body_bytes = bytes;
+        self
+    }
+
     /// How often exchanges, queues and bindings of a consumer are declared again, in case somebody
     /// has deleted them; 3 s by default. Declaring what is there changes nothing, and takes the
     /// broker about ten small requests.

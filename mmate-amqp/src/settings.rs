@@ -16,6 +16,7 @@ pub(crate) struct Settings {
     pub(crate) delivery_limit: u32,
     pub(crate) consumer_timeout: Duration,
     pub(crate) topology_check: Duration,
+    pub(crate) max_body_bytes: u64,
 }
 
 impl Default for Settings {
@@ -35,6 +36,7 @@ impl Default for Settings {
             delivery_limit: 20,
             consumer_timeout: Duration::from_secs(1_800),
             topology_check: Duration::from_secs(3),
+            max_body_bytes: 16 * 1024 * 1024,
         }
     }
 }
@@ -51,6 +53,9 @@ impl Settings {
         }
         if self.delivery_limit == 0 {
             return Err("the delivery limit is 1 at least".to_owned());
+        }
+        if self.max_body_bytes == 0 {
+            return Err("the largest body has 1 byte at least".to_owned());
         }
         let times = [
             ("time to give up after", self.give_up_after.unwrap_or(second)),

@@ -13,6 +13,7 @@ const PUBLISHING: &str = "mmate_amqp_publish_seconds";
 const PUBLISH_FAILURES: &str = "mmate_amqp_publish_failures_total";
 const PUBLISH_REPEATS: &str = "mmate_amqp_publish_repeats_total";
 const RESUBSCRIPTIONS: &str = "mmate_amqp_resubscriptions_total";
+const OVERSIZED: &str = "mmate_amqp_oversized_total";
 
 pub(crate) fn describe() {
     describe_gauge!(CONNECTED, "Whether the connection (by role) is up: 1, or 0.");
@@ -37,6 +38,11 @@ pub(crate) fn describe() {
     describe_counter!(
         RESUBSCRIPTIONS,
         "How often a consumer had to be brought back while its connection stood."
+    );
+    describe_counter!(
+        OVERSIZED,
+        "Messages (by queue) whose bodies were too large to be held, and that the broker \
+         dead-lettered."
     );
 }
 
@@ -66,4 +72,8 @@ pub(crate) fn publish_repeated() {
 
 pub(crate) fn resubscribed() {
     counter!(RESUBSCRIPTIONS).increment(1);
+}
+
+pub(crate) fn oversized(queue: &str) {
+    counter!(OVERSIZED, "queue" => queue.to_owned()).increment(1);
 }

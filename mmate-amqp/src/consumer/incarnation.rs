@@ -34,6 +34,11 @@ impl Incarnation {
         self.session.is_lost() || !self.channel.status().connected()
     }
 
+    /// How many bytes the body of a delivery had, if they were too many to be held.
+    pub(super) fn left_out(&self, tag: u64) -> Option<u64> {
+        self.session.left_out(&self.channel, tag)
+    }
+
     /// Its stream of deliveries came to an end.
     pub(super) fn ended(&self) {
         self.ended.cancel();

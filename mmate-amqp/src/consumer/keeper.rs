@@ -66,6 +66,13 @@ impl Keeper {
                     self.subscription.status().set(Status::down("its consumer is being restored"));
                     if !session.is_lost() {
                         telemetry::resubscribed();
+                        let queue = self.subscription.queue();
+                        tracing::warn!(
+                            queue,
+                            "the broker ended a consumer whose connection stands, as it does when \
+                             a handler is slower than its consumer_timeout, or when the queue is \
+                             deleted; it is brought back"
+                        );
                     }
                     // One that ends as soon as it is made is as good as none.
                     if begin.elapsed() > SETTLED {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicNackOptions};
+use lapin::types::ShortString;
 use mmate_core::health::StatusCell;
 use mmate_core::transport::{Consumer, Delivery, TransportError, TransportErrorKind};
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ pub(crate) use subscription::{Declared, Subscription};
 
 use crate::failure::within;
 use crate::settle::Receipt;
+use crate::telemetry;
 
 /// A consumer of one queue. A task of its own, the keeper, makes an incarnation of it on each new
 /// connection and hands it over here.
@@ -79,6 +81,30 @@ impl AmqpConsumer {
         last
     }
 
+    /// Has the broker dead-letter a message that is too large to be held here.
+    async fn refuse(
+        &self,
+        incarnation: &Incarnation,
+        delivery: lapin::message::Delivery,
+        bytes: u64,
+    ) {
+        let queue = self.subscription.queue();
+        let limit = self.subscription.settings().max_body_bytes;
+        let id = delivery.properties.message_id().as_ref().map(ShortString::as_str);
+        tracing::error!(
+            queue,
+            message_id = id,
+            bytes,
+            limit,
+            "a message is larger than may be held; the broker dead-letters it"
+        );
+        telemetry::oversized(queue);
+        let options = BasicNackOptions { requeue: false, multiple: false };
+        let nack = incarnation.channel().basic_nack(delivery.delivery_tag, options);
+        // If it does not arrive the message is shown again.
+        let _ = within(self.subscription.answer_timeout(), nack).await;
+    }
+
     fn delivery(
         &self,
         incarnation: &Arc<Incarnation>,
@@ -103,12 +129,16 @@ impl Consumer for AmqpConsumer {
                     }
                     None => self.ended = true,
                 },
-                delivery = next_of(&mut self.live), if self.live.is_some() => {
+                delivery = next_of(&mut self.live, &self.subscription), if self.live.is_some() => {
                     let incarnation = &self.live.as_ref()?.incarnation;
                     // What was fetched on a connection that is gone will be shown again.
                     if let Some(delivery) = delivery
                         && !incarnation.is_lost()
                     {
+                        if let Some(bytes) = incarnation.left_out(delivery.delivery_tag) {
+                            self.refuse(incarnation, delivery, bytes).await;
+                            continue;
+                        }
                         return Some(Ok(self.delivery(incarnation, delivery)));
                     }
                     if let Some(live) = self.live.take() {
@@ -140,12 +170,17 @@ impl Consumer for AmqpConsumer {
 }
 
 /// The next delivery; `None` when the incarnation has ended.
-async fn next_of(live: &mut Option<Live>) -> Option<lapin::message::Delivery> {
-    let delivery = live.as_mut()?.deliveries.next().await;
+async fn next_of(
+    live: &mut Option<Live>,
+    subscription: &Subscription,
+) -> Option<lapin::message::Delivery> {
+    let live = live.as_mut()?;
+    let delivery = live.deliveries.next().await;
     match delivery {
         Some(Ok(delivery)) => Some(delivery),
         Some(Err(error)) => {
-            tracing::debug!(%error, "a consumer's channel failed");
+            let queue = subscription.queue();
+            tracing::info!(queue, %error, "a consumer's channel failed");
             None
         }
         None => None,

@@ -132,6 +132,9 @@ impl Subscription {
     ) -> Result<(Incarnation, lapin::Consumer), TransportError> {
         let consumed = async {
             let channel = session.channel().await?;
+            // One that the broker would drop is taken whole.
+            let is_safe = topology::dead_letters_by_itself(&self.plan);
+            session.limit_bodies(&channel, is_safe.then_some(self.settings.max_body_bytes));
             let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
             session.ask(qos).await?;
             let consumer = channel.basic_consume(

@@ -7,6 +7,7 @@
 
 mod dial;
 mod fate;
+mod intake;
 mod kit;
 mod mend;
 mod plug;

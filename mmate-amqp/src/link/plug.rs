@@ -3,11 +3,16 @@
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::intake::Intake;
+
 /// A second handle to the socket of a connection. lapin's IO thread waits for its peer for ever in
 /// some states (an unfinished handshake, a close that is not answered, a blocked connection); when
 /// the plug is pulled it sees the end of the stream, and ends.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Plug(Arc<Mutex<Socket>>);
+pub(crate) struct Plug {
+    socket: Arc<Mutex<Socket>>,
+    intake: Intake,
+}
 
 #[derive(Debug, Default)]
 enum Socket {
@@ -18,9 +23,14 @@ enum Socket {
 }
 
 impl Plug {
+    /// What comes in on that socket.
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
     /// Takes a handle to the socket. If the plug was pulled before, the socket is shut down now.
     pub(crate) fn put(&self, socket: TcpStream) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Socket::Pulled = *held {
             shut_down(&socket);
         } else {
@@ -30,7 +40,7 @@ impl Plug {
 
     /// Ends the connection at once.
     pub(crate) fn pull(&self) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Socket::Open(socket) = std::mem::replace(&mut *held, Socket::Pulled) {
             shut_down(&socket);
         }

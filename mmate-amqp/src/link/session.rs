@@ -52,6 +52,26 @@ impl Session {
         }
     }
 
+    /// Whether nothing came for about as long as the peer may be silent, which is twice the
+    /// heartbeat. lapin 4.12 looks every half heartbeat only, and so finds out later than that.
+    pub(super) fn is_silent(&self, until_next_look: Duration) -> bool {
+        let heartbeat = Duration::from_secs(self.connection.configuration().heartbeat().into());
+        // A little early, so that it is in time on a busy machine as well.
+        let longest = heartbeat * 2 - heartbeat / 8;
+        !heartbeat.is_zero() && self.plug.intake().silence() + until_next_look > longest
+    }
+
+    /// How many bytes a body that is delivered on this channel may have, from now on. A delivery of
+    /// a larger one comes without it.
+    pub(crate) fn limit_bodies(&self, channel: &Channel, bytes: Option<u64>) {
+        self.plug.intake().limit(channel.id(), bytes);
+    }
+
+    /// How many bytes the body of a delivery had, if it was left out. Tells it once.
+    pub(crate) fn left_out(&self, channel: &Channel, tag: u64) -> Option<u64> {
+        self.plug.intake().left_out(channel.id(), tag)
+    }
+
     /// Counts the connections of a link, from 1.
     pub(crate) fn generation(&self) -> u64 {
         self.generation

@@ -220,7 +220,9 @@ async fn watch_over(session: &Session) -> String {
                 None => return "lapin ended".to_owned(),
             },
             reason = session.given_up() => return reason,
-            _ = look.tick() => {}
+            _ = look.tick() => if session.is_silent(LOOK) {
+                return "nothing came from the broker for twice the heartbeat".to_owned();
+            },
         }
         if !status.connected() {
             return match last_error.is_empty() {

@@ -68,7 +68,7 @@ pub(super) async fn connect(
     for address in addresses {
         let connecting = connect_to(address, node, security, plug);
         last = match tokio::time::timeout(limit, connecting).await {
-            Ok(Ok(wire)) => return Ok(Mended::new(wire)),
+            Ok(Ok(wire)) => return Ok(Mended::new(wire, plug.intake().clone())),
             Ok(Err(failure)) => failure,
             Err(_) => {
                 let what = if security.is_none() { "TCP" } else { "TLS" };

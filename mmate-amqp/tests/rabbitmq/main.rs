@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bodies;
 #[cfg(feature = "tls")]
 mod certificates;
 mod connecting;

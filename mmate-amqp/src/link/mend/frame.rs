@@ -8,11 +8,12 @@ const SUBSTITUTE: u8 = 0x1A;
 /// The types of frames (AMQP 0-9-1, 4.2.3).
 pub(super) const METHOD: u8 = 1;
 pub(super) const HEADER: u8 = 2;
+pub(super) const BODY: u8 = 3;
 
 /// Of the class `basic`: the methods that come with a message.
-const BASIC: u16 = 60;
+pub(super) const BASIC: u16 = 60;
 const RETURN: u16 = 50;
-const DELIVER: u16 = 60;
+pub(super) const DELIVER: u16 = 60;
 const GET_OK: u16 = 71;
 
 /// The properties of the class `basic`, from the highest flag bit on (AMQP 0-9-1, 4.2.6.1).

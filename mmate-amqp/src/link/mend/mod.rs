@@ -10,7 +10,13 @@
 //! An id with a control character is none to core, so such a message is dead-lettered as malformed;
 //! one that has a header under such a name is like any other.
 
+//!
+//! On the way two things are left out. Bodies that are larger than their channel takes: lapin would
+//! hold each whole, and as many as the prefetch at a time. And what comes on a channel that the broker
+//! has closed: lapin would end the connection over it, and so all other channels.
+
 mod frame;
+mod skip;
 mod stream;
 
 pub(super) use stream::Mended;

@@ -6,7 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::io::{AsyncRead, AsyncWrite, IoSlice};
 
-use super::frame::{HEADER, METHOD, mend};
+use super::frame::{BODY, HEADER, METHOD, mend};
+use super::skip::Skip;
+use crate::link::intake::Intake;
 
 /// Reads from a stream of AMQP frames and mends what it hands on; writes as it is told.
 #[derive(Debug)]
@@ -18,18 +20,25 @@ pub(in crate::link) struct Mended<S> {
     ready: usize,
     read: usize,
     frames: Frames,
+    intake: Intake,
     ended: bool,
 }
 
 impl<S> Mended<S> {
-    pub(in crate::link) fn new(stream: S) -> Self {
+    pub(in crate::link) fn new(stream: S, intake: Intake) -> Self {
         Self {
             stream,
             buffer: vec![0; ROOM],
             handed_on: 0,
             ready: 0,
             read: 0,
-            frames: Frames::default(),
+            frames: Frames {
+                passing: 0,
+                leaving_out: 0,
+                lost: false,
+                skip: Skip::new(intake.clone()),
+            },
+            intake,
             ended: false,
         }
     }
@@ -73,17 +82,21 @@ impl<S: AsyncRead + Unpin> Mended<S> {
             self.ended = true;
             self.ready = self.read;
         } else {
-            self.ready = self.frames.mend(&mut self.buffer[..self.read]);
+            self.intake.read();
+            (self.ready, self.read) = self.frames.mend(&mut self.buffer[..self.read]);
         }
         Poll::Ready(Ok(()))
     }
 }
 
 /// Where the frames begin and end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Frames {
     /// How much of a frame that is handed on in pieces is still to come.
     passing: usize,
+    /// How much of a frame that is not handed on is still to come.
+    leaving_out: usize,
+    skip: Skip,
     /// The stream is not what we take it for, and is handed on as it comes.
     lost: bool,
 }
@@ -97,31 +110,48 @@ const END: u8 = 0xCE;
 const TOO_LONG: usize = 16 * 1024 * 1024;
 
 impl Frames {
-    /// Mends what is whole of the bytes, and returns how many can be handed on.
-    fn mend(&mut self, bytes: &mut [u8]) -> usize {
-        let mut ready = 0;
+    /// Mends what is whole of the bytes, and returns how many can be handed on, and how many are
+    /// left in all.
+    fn mend(&mut self, bytes: &mut [u8]) -> (usize, usize) {
+        let (mut ready, mut end) = (0, bytes.len());
         while !self.lost {
-            let passed = self.passing.min(bytes.len() - ready);
+            let left_out = self.leaving_out.min(end - ready);
+            if left_out > 0 {
+                self.leaving_out -= left_out;
+                bytes.copy_within(ready + left_out..end, ready);
+                end -= left_out;
+            }
+            let passed = self.passing.min(end - ready);
             self.passing -= passed;
             ready += passed;
-            let frame = &mut bytes[ready..];
+            let frame = &mut bytes[ready..end];
             if frame.len() < BEFORE {
-                return ready;
+                return (ready, end);
             }
             let length = u32::from_be_bytes([frame[3], frame[4], frame[5], frame[6]]);
             let whole = BEFORE.saturating_add(length as usize).saturating_add(AFTER);
             let frame_type = frame[0];
+            let channel = u16::from_be_bytes([frame[1], frame[2]]);
             if frame_type != METHOD && frame_type != HEADER {
                 // Of a body, which may be long, nothing is to be seen.
-                self.passing = whole;
+                let is_body = frame_type == BODY;
+                let is_late = is_body && self.skip.is_late(frame_type, channel, &[]);
+                match is_late || is_body && self.skip.is_left_out(channel, length) {
+                    true => self.leaving_out = whole,
+                    false => self.passing = whole,
+                }
             } else if whole > TOO_LONG {
                 self.lost = true;
             } else if frame.len() < whole {
-                return ready;
+                return (ready, end);
             } else if frame[whole - 1] != END {
                 self.lost = true;
+            } else if self.skip.is_late(frame_type, channel, &frame[BEFORE..whole - AFTER]) {
+                self.leaving_out = whole;
             } else {
-                let replaced = mend(frame_type, &mut frame[BEFORE..whole - AFTER]);
+                let payload = &mut frame[BEFORE..whole - AFTER];
+                let replaced = mend(frame_type, payload);
+                self.skip.look(frame_type, channel, payload);
                 if replaced > 0 {
                     tracing::warn!(
                         bytes = replaced,
@@ -132,7 +162,7 @@ impl Frames {
                 ready += whole;
             }
         }
-        bytes.len()
+        (end, end)
     }
 }
 
@@ -195,7 +225,7 @@ mod tests {
     }
 
     async fn read(bytes: Vec<u8>, sizes: Vec<usize>) -> Vec<u8> {
-        let mut mended = Mended::new(InPieces { bytes, sizes });
+        let mut mended = Mended::new(InPieces { bytes, sizes }, Intake::default());
         let mut got = Vec::new();
         mended.read_to_end(&mut got).await.unwrap();
         got
@@ -234,7 +264,75 @@ mod tests {
         assert!(got == expected);
     }
 
+    /// The frames of a delivery: the method, the header, and the body in frames of such a size.
+    fn delivery(channel: u8, tag: u64, body: &[u8], frame_size: usize, says: usize) -> Vec<u8> {
+        let method = [&[0, 60, 0, 60, 3][..], b"tag", &tag.to_be_bytes(), &[0, 1, b'e', 1, b'k']];
+        let size = u64::try_from(says).unwrap().to_be_bytes();
+        let header = [&[0, 60, 0, 0][..], &size, &[0, 0]].concat();
+        let begin = [(METHOD, method.concat()), (HEADER, header)];
+        let begin = begin.into_iter().flat_map(|(kind, it)| on_channel(channel, frame(kind, &it)));
+        let bodies =
+            body.chunks(frame_size).flat_map(|part| on_channel(channel, frame(BODY, part)));
+        begin.chain(bodies).collect()
+    }
+
+    fn on_channel(channel: u8, mut frame: Vec<u8>) -> Vec<u8> {
+        frame[2] = channel;
+        frame
+    }
+
+    #[tokio::test]
+    async fn what_comes_on_a_channel_that_the_broker_has_closed_is_left_out_until_it_is_open_again()
+    {
+        let close =
+            |channel| on_channel(channel, frame(METHOD, &[0, 20, 0, 40, 1, 150, 0, 0, 0, 0, 0]));
+        let close_ok = on_channel(1, frame(METHOD, &[0, 20, 0, 41]));
+        let open_ok = on_channel(1, frame(METHOD, &[0, 20, 0, 11, 0, 0, 0, 0]));
+        let delivered = |channel, tag| delivery(channel, tag, &[7; 500], 100, 500);
+        let ack = on_channel(1, frame(METHOD, &[0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 1, 0]));
+        let heartbeat = on_channel(0, frame(8, &[]));
+        let before = [delivered(1, 1), close(1)].concat();
+        let late = [delivered(1, 2), ack].concat();
+        let others = [delivered(2, 1), heartbeat, close_ok].concat();
+        let after = [open_ok, delivered(1, 1)].concat();
+        let sent = [&before, &late, &others, &late, &after].map(Vec::as_slice).concat();
+        let expected = [&before, &others, &after].map(Vec::as_slice).concat();
+        for size in [1, 5, 64, 1_000, 100_000] {
+            assert!(read(sent.clone(), vec![size; sent.len()]).await == expected, "in {size}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn however_the_stream_is_cut_only_bodies_above_their_channels_limit_are_left_out(
+            bodies in proptest::collection::vec((1_u8..4, 0_usize..3_000), 1..20),
+            frame_size in 1_usize..900,
+            sizes in proptest::collection::vec(1_usize..700, 0..200),
+        ) {
+            let intake = Intake::default();
+            intake.limit(1, Some(1_000));
+            intake.limit(2, Some(2_000));
+            let (mut sent, mut expected, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+            for (tag, (channel, bytes)) in (1..).zip(bodies) {
+                let body = vec![7; bytes];
+                sent.extend(delivery(channel, tag, &body, frame_size, bytes));
+                if bytes > usize::from(channel) * 1_000 && channel < 3 {
+                    left_out.push((u16::from(channel), tag, bytes));
+                    expected.extend(delivery(channel, tag, &[], frame_size, 0));
+                } else {
+                    expected.extend(delivery(channel, tag, &body, frame_size, bytes));
+                }
+            }
+            let mut mended = Mended::new(InPieces { bytes: sent, sizes }, intake.clone());
+            let mut got = Vec::new();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(mended.read_to_end(&mut got)).unwrap();
+            prop_assert!(got == expected);
+            for (channel, tag, bytes) in left_out {
+                prop_assert_eq!(intake.left_out(channel, tag), Some(bytes as u64));
+            }
+        }
+
         #[test]
         fn however_the_stream_is_cut_each_frame_is_mended_and_in_its_place(
             ids in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..20),

@@ -1,0 +1,75 @@
+//! A client that is not ours, to ask the broker with.
+
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+
+/// Asks the broker directly, without proxy and without mmate.
+pub struct Witness {
+    connection: Connection,
+}
+
+impl Witness {
+    /// Connects.
+    ///
+    /// # Panics
+    /// If that fails, as does every call here.
+    pub async fn at(url: &str) -> Self {
+        let properties = ConnectionProperties::default();
+        Self { connection: Connection::connect(url, properties).await.unwrap() }
+    }
+
+    /// How many messages are ready in a queue; none if it is not there.
+    #[expect(clippy::missing_panics_doc, reason = "as told above")]
+    pub async fn ready(&self, queue: &str) -> u32 {
+        let channel = self.connection.create_channel().await.unwrap();
+        let look = QueueDeclareOptions::default().passive();
+        let declared = channel.queue_declare(queue.into(), look, FieldTable::default()).await;
+        if channel.status().connected() {
+            channel.close(200, "".into()).await.unwrap();
+        }
+        declared.map_or(0, |queue| queue.message_count())
+    }
+
+    /// Takes all messages from a queue, and returns their ids.
+    #[expect(clippy::missing_panics_doc, reason = "as told above")]
+    pub async fn take_all(&self, queue: &str) -> Vec<String> {
+        let channel = self.connection.create_channel().await.unwrap();
+        let mut ids = Vec::new();
+        while let Ok(Some(message)) =
+            channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await
+        {
+            let id = message.delivery.properties.message_id();
+            ids.push(id.as_ref().map(ToString::to_string).unwrap_or_default());
+        }
+        ids
+    }
+
+    /// Deletes a queue.
+    #[expect(clippy::missing_panics_doc, reason = "as told above")]
+    pub async fn delete(&self, queue: &str) {
+        let channel = self.connection.create_channel().await.unwrap();
+        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+
+    /// Publishes a body as it is to a queue, under this id, and waits until the broker has it.
+    #[expect(clippy::missing_panics_doc, reason = "as told above")]
+    pub async fn publish(&self, queue: &str, id: &str, body: &[u8]) {
+        let channel = self.connection.create_channel().await.unwrap();
+        channel.confirm_select(Default::default()).await.unwrap();
+        let properties =
+            BasicProperties::default().with_message_id(id.into()).with_delivery_mode(2);
+        let options = BasicPublishOptions::default();
+        let sent = channel.basic_publish("".into(), queue.into(), options, body, properties).await;
+        sent.unwrap().await.unwrap();
+        channel.close(200, "".into()).await.unwrap();
+    }
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Witness")
+    }
+}
