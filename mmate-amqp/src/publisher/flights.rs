@@ -105,10 +105,12 @@ impl<F: Future> Flights<F> {
         // and stand behind it for having woken for another reason. But one that wakes itself, as
         // all of tokio's do once a task has used up its budget, gets no further before this returns.
         let mut turns = 2 * self.places.len() + 16;
+        let mut is_cut_short = false;
         while let Some(place) = self.next_woken() {
             if turns == 0 {
                 self.woken.lock().push_front(place);
                 cx.waker().wake_by_ref();
+                is_cut_short = true;
                 break;
             }
             turns -= 1;
@@ -122,7 +124,7 @@ impl<F: Future> Flights<F> {
             }
         }
         // With a new budget they say whether they were ready. Who wakes itself then was not.
-        self.is_holding = turns == 0 && !self.is_holding;
+        self.is_holding = is_cut_short && !self.is_holding;
         if self.landed.is_empty() || self.is_holding {
             return Poll::Pending;
         }
