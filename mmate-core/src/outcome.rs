@@ -151,10 +151,11 @@ impl fmt::Display for DeadReason {
 }
 
 impl DeadLetter {
-    /// A dead letter for this reason.
+    /// A dead letter for this reason. A detail of more than 1 KiB is cut to that: it goes into logs
+    /// and headers, and a stranger may have a say in its length.
     #[must_use]
     pub fn new(reason: DeadReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: brief(detail.into()) }
     }
 }
 
@@ -344,6 +345,16 @@ impl<T, E: Into<BoxError>> Permanent<T> for Result<T, E> {
     }
 }
 
+/// A text of an error, cut to what logs and headers take.
+pub(crate) fn brief(mut text: String) -> String {
+    const LONGEST: usize = 1_024;
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
+}
+
 /// An error and its causes in one line.
 #[must_use]
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
@@ -364,6 +375,15 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_detail_is_cut_to_a_kibibyte_and_never_within_a_character() {
+        let detail = |text: &str| DeadLetter::new(DeadReason::Handler, text).detail;
+        assert_eq!(detail(&"x".repeat(1_024)), "x".repeat(1_024));
+        let cut = detail(&"äöü".repeat(1_000));
+        assert!(cut.len() <= 1_024 && cut.ends_with('…'), "{} bytes", cut.len());
+        assert_eq!(cut.trim_end_matches('…'), &"äöü".repeat(1_000)[..1_020]);
+    }
 
     #[test]
     fn any_error_is_retryable_until_it_is_marked() {

@@ -12,7 +12,7 @@ use super::lanes::Lanes;
 use crate::batch::{Batching, Setting};
 use crate::context::{Context, Shared};
 use crate::middleware::{Endpoint, Middleware, Next, catch_panic};
-use crate::outcome::{DeadLetter, DeadReason, Outcome};
+use crate::outcome::{DeadLetter, DeadReason, Outcome, brief};
 use crate::reply::{self, Answering, LostReplies};
 use crate::stats::Ledger;
 use crate::subscription::{OrderKey, RetryPolicy, Subscription, TypeFilter};
@@ -321,7 +321,7 @@ impl Tasks {
             return Outcome::DeadLetter(DeadLetter::new(DeadReason::AttemptsExhausted, detail))
                 .into();
         };
-        let after = asked.unwrap_or(delay);
+        let (after, error) = (asked.unwrap_or(delay), brief(error));
         tracing::warn!(attempt, ?after, error, "a message failed and will be retried");
         Verdict { outcome: Outcome::Retry { after: Some(after) }, error }
     }
