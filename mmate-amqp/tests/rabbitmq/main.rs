@@ -13,6 +13,7 @@ mod letters;
 mod matcher;
 mod nodes;
 mod partitions;
+mod permissions;
 mod proxy;
 mod publishing;
 mod recovery;
