@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use mmate_core::message::wire;
 use mmate_core::transport::QueuePlan;
 use mmate_core::{
-    Answer, Context, Duplicate, DuplicateReason, HandlerError, Idempotency, InProcess, Json,
-    Middleware, Next, Outcome, Outgoing, Reply, Service, Subscription, Transport,
+    Answer, Context, DeadLetters, Duplicate, DuplicateReason, HandlerError, Idempotency, InProcess,
+    Json, Middleware, Next, Outcome, Outgoing, Reply, Service, Subscription, Transport,
 };
 
 /// Keeps what each request was answered, as a store could: in its two parts.
@@ -93,6 +93,34 @@ struct Strict {
 
 async fn strict(Json(of): Json<Strict>) -> Result<Reply<u64>, HandlerError> {
     Ok(Reply(of.number))
+}
+
+/// F29: nobody waits for its reply any more, and it is replayed for its effect.
+#[tokio::test(start_paused = true)]
+async fn a_dead_request_that_is_replayed_does_not_die_again_of_its_reply() {
+    let (broker, runs) = (InProcess::new(), Arc::new(AtomicU64::new(0)));
+    let counting = {
+        let runs = Arc::clone(&runs);
+        move || {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async { Ok::<_, HandlerError>(Reply(1)) }
+        }
+    };
+    let subscription = Subscription::queries("double", ["Double"]).handler(counting);
+    let running = Service::new("math").subscribe(subscription).start(broker.clone()).await.unwrap();
+    let question = Outgoing::query("Double", &7).reply_to("gone.replies.1");
+    running.publisher().publish(question).await.unwrap();
+    broker.idle().await;
+    assert_eq!(broker.dead_letters("math.double").len(), 1);
+
+    let letters = DeadLetters::connect(&broker, "math.double").await.unwrap();
+    letters.replay_where(|letter| letter.reason() == "unanswerable").await.unwrap();
+    broker.idle().await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(broker.dead_letters("math.double").len(), 0);
+    let counts = running.stats().total();
+    assert_eq!((counts.succeeded, counts.dead_lettered, counts.replies_lost), (1, 1, 2));
+    running.stop().await.unwrap();
 }
 
 /// The reply address that mmate for Go looks for in the payload is not seen by ours.
