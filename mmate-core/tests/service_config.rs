@@ -257,7 +257,7 @@ async fn priorities_are_for_queues_that_have_them() {
     let own = Subscription::per_instance("own", ["#"]).max_priority(9).handler(nothing);
     let none = Subscription::shared("none").max_priority(0).handler(nothing);
     let service = with(urgent(QueueKind::Classic)).subscribe(own).subscribe(none);
-    let highest: Vec<_> = service.topology().into_iter().map(|q| q.max_priority).collect();
+    let highest: Vec<_> = service.topology().queues().iter().map(|q| q.plan.max_priority).collect();
     assert_eq!(highest, [Some(9), Some(9), None]);
     service.start(InProcess::new()).await.unwrap().stop().await.unwrap();
 }
