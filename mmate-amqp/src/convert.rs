@@ -21,6 +21,7 @@ pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message {
         ours.timestamp = properties.timestamp().and_then(time);
         ours.reply_to = text(properties.reply_to());
         ours.app_id = text(properties.app_id());
+        ours.priority = *properties.priority();
         ours.expires_after = properties.expiration().as_ref().and_then(milliseconds);
         ours.persistent = *properties.delivery_mode() == Some(PERSISTENT);
         ours
@@ -105,6 +106,7 @@ pub(crate) fn properties(message: &Message) -> Result<BasicProperties, String> {
         timestamp,
         reply_to,
         app_id,
+        priority,
         expires_after,
         persistent,
         ..
@@ -134,6 +136,9 @@ pub(crate) fn properties(message: &Message) -> Result<BasicProperties, String> {
     }
     if let Some(seconds) = timestamp.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) {
         made = made.with_timestamp(seconds.as_secs());
+    }
+    if let Some(priority) = priority {
+        made = made.with_priority(*priority);
     }
     if let Some(time) = expires_after {
         // The broker takes no more than 2^32 - 1.

@@ -2,8 +2,6 @@
 //!
 //! With `MMATE_WRITE_DOCS=1` in the environment the test writes the page instead of comparing it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use mmate_amqp::Amqp;
 use mmate_core::{Declare, HandlerError, QueueKind, QueueRole, Service, Subscription};
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use mmate_core::transport::QueueMode;
 use mmate_core::{
     ConfigError, Context, Declare, HandlerError, Idempotency, InProcess, Middleware, Next, Outcome,
-    Scope, Service, ServiceError, State, Subscription,
+    QueueKind, Scope, Service, ServiceError, State, Subscription,
 };
 
 async fn nothing() -> Result<(), HandlerError> {
@@ -247,4 +247,17 @@ fn an_overlap_within_one_scope_is_one_effect() {
         Subscription::per_service("b", ["order.#"]).scope(Scope::Service).handler(nothing);
     let service = with(subscription("a", Scope::Service)).subscribe(unprotected);
     assert!(!service.overlaps()[0].one_effect, "without a strategy nothing is suppressed");
+}
+
+#[tokio::test]
+async fn priorities_are_for_queues_that_have_them() {
+    let urgent = |kind| Subscription::shared("q").queue_kind(kind).max_priority(9).handler(nothing);
+    let told = error(with(urgent(QueueKind::Quorum))).await;
+    assert!(told.contains("\"q\"") && told.contains("QueueKind::Classic"), "{told}");
+    let own = Subscription::per_instance("own", ["#"]).max_priority(9).handler(nothing);
+    let none = Subscription::shared("none").max_priority(0).handler(nothing);
+    let service = with(urgent(QueueKind::Classic)).subscribe(own).subscribe(none);
+    let highest: Vec<_> = service.topology().queues().iter().map(|q| q.plan.max_priority).collect();
+    assert_eq!(highest, [Some(9), Some(9), None]);
+    service.start(InProcess::new()).await.unwrap().stop().await.unwrap();
 }

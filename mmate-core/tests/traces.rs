@@ -1,7 +1,6 @@
 //! Traces of OpenTelemetry, from a publisher through a handler to what that publishes.
 
 #![cfg(feature = "otel")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use mmate_core::{HandlerError, InProcess, Outgoing, Publisher, Service, Subscription};
 use opentelemetry::trace::{SpanKind, Status, TracerProvider};

@@ -246,7 +246,10 @@ impl Looking {
         let held = self.held.count.load(Ordering::Relaxed);
         let name = self.subscription.queue();
         let there = async {
-            while held > 0 {
+            if held == 0 {
+                return;
+            }
+            loop {
                 let count = session.aside(async |channel| count(name, session, channel).await);
                 match count.await {
                     Ok(ready) if ready < held => tokio::time::sleep(LOOK_AGAIN).await,

@@ -5,6 +5,7 @@
 //! id, until its time is up: a cut never tells whether the broker has stored a message.
 
 mod confirms;
+mod delays;
 mod exchanges;
 mod flights;
 mod lane;
@@ -19,12 +20,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use parcel::Parcel;
 
-use self::exchanges::Exchanges;
+use self::delays::Delays;
+use self::exchanges::{Exchanges, Missing};
 use self::lane::{Lane, Outcome};
 use crate::failure::Failure;
 use crate::link::{Link, Session};
 use crate::settings::{Backoff, Settings};
 use crate::telemetry;
+use crate::topology::Target;
 
 /// Publishes on the publishing connection.
 pub(crate) struct Publisher {
@@ -35,6 +38,7 @@ pub(crate) struct Publisher {
     /// Held while another is opened, so that only one is.
     opening: tokio::sync::Mutex<()>,
     exchanges: Exchanges,
+    delays: Delays,
     /// How many may publish on channels of their own at a time.
     alone: Semaphore,
 }
@@ -51,6 +55,7 @@ impl Publisher {
             lane: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             exchanges: Exchanges::default(),
+            delays: Delays::default(),
             alone: Semaphore::new(ALONE),
         }
     }
@@ -110,6 +115,7 @@ impl Publisher {
             let outcome = self.attempt(&session, parcel, place).await;
             let reason = match outcome {
                 Outcome::Stored => return Ok(()),
+                Outcome::Unroutable if !parcel.may_not_vanish() => return Ok(()),
                 Outcome::Unroutable => {
                     return Err(PublishError::Unroutable { destination: parcel.destination() });
                 }
@@ -141,8 +147,8 @@ impl Publisher {
         permit: OwnedSemaphorePermit,
     ) -> Outcome {
         let exchange = parcel.exchange();
-        if let Err(missing) = self.exchanges.ensure(session, exchange).await {
-            return missing.into_outcome();
+        if let Err(outcome) = self.prepare(session, parcel).await {
+            return outcome;
         }
         if !self.exchanges.is_trusted(exchange) {
             return self.attempt_alone(session, parcel).await;
@@ -151,12 +157,34 @@ impl Publisher {
             Ok(lane) => lane,
             Err(failure) => return Outcome::Cut(failure.to_string()),
         };
-        match lane.send(Arc::clone(parcel), permit).await {
+        match self.sent(session, parcel, lane.send(Arc::clone(parcel), permit).await) {
             // The broker does not say whose message it closed the channel over. Alone, each can only
             // speak for itself.
             Outcome::Suspected(_) => self.attempt_alone(session, parcel).await,
             outcome => outcome,
         }
+    }
+
+    /// What became of a parcel that was sent. If nothing took one that was to wait first, the queue
+    /// that it was to wait in was deleted.
+    fn sent(&self, session: &Session, parcel: &Parcel, outcome: Outcome) -> Outcome {
+        if !matches!(outcome, Outcome::Unroutable) || parcel.waiting().is_none() {
+            return outcome;
+        }
+        self.delays.forget(session, parcel);
+        Outcome::Cut("the queue that it was to wait in is gone".to_owned())
+    }
+
+    /// Makes sure that there is what a parcel goes to.
+    async fn prepare(&self, session: &Session, parcel: &Parcel) -> Result<(), Outcome> {
+        if let Some(waiting) = parcel.waiting() {
+            if let Target::Exchange(target) = &waiting.target {
+                self.exchanges.ensure(session, target).await.map_err(Missing::into_outcome)?;
+            }
+            self.delays.ensure(session, waiting).await?;
+        }
+        let exchange = parcel.exchange();
+        self.exchanges.ensure(session, exchange).await.map_err(Missing::into_outcome)
     }
 
     /// Publishes on a channel of its own, where a mistake harms nobody else.
@@ -165,10 +193,11 @@ impl Publisher {
         let _turn = self.alone.acquire().await;
         let exchange = parcel.exchange();
         self.exchanges.forget(session, exchange);
-        if let Err(missing) = self.exchanges.ensure(session, exchange).await {
-            return missing.into_outcome();
+        self.delays.forget(session, parcel);
+        if let Err(outcome) = self.prepare(session, parcel).await {
+            return outcome;
         }
-        match lane::send_alone(session, parcel).await {
+        match self.sent(session, parcel, lane::send_alone(session, parcel).await) {
             Outcome::Suspected(reason) => {
                 self.exchanges.distrust(exchange);
                 Outcome::Refused(reason)

@@ -129,9 +129,7 @@ impl Original {
         // header says it has died in before; as one does that an operator moved back from a
         // dead-letter queue.
         headers = without(&headers, &["x-death"]);
-        let wait = after.min(rung.duration()).max(Duration::from_millis(1));
-        let millis = wait.as_nanos().div_ceil(1_000_000);
-        self.copy(headers, Some(millis.to_string()), user)
+        self.copy(headers, Some(rung.expiration(after)), user)
     }
 
     fn copy(&self, headers: FieldTable, expiration: Option<String>, user: &str) -> Copy {

@@ -6,11 +6,21 @@ use lapin::types::{AMQPValue, FieldTable};
 use mmate_core::message::wire;
 use mmate_core::transport::{HashBy, Partition, QueuePlan};
 
-/// A queue on one node: without arguments, as others declare theirs, unless it shall end by itself.
+/// A queue on one node: without arguments, as others declare theirs, unless it shall end by itself
+/// or have priorities.
 pub(super) fn classic(plan: &QueuePlan) -> FieldTable {
-    let mut arguments = FieldTable::default();
+    let mut arguments = own(plan);
     if let Some(expires) = plan.expires {
         arguments.insert("x-expires".into(), milliseconds(expires));
+    }
+    arguments
+}
+
+/// The queue of one connection.
+pub(super) fn own(plan: &QueuePlan) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if let Some(highest) = plan.max_priority {
+        arguments.insert("x-max-priority".into(), AMQPValue::LongLongInt(highest.into()));
     }
     arguments
 }
@@ -82,6 +92,20 @@ pub(super) fn hash(partition: &Partition) -> FieldTable {
 /// A queue that gives messages to one of its consumers at a time.
 pub(super) fn single_active_consumer(arguments: &mut FieldTable) {
     arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+}
+
+/// A replicated queue from which messages go to an exchange when they have waited, with the routing
+/// keys that they came with.
+///
+/// What reaches no queue there has to go: at-least-once keeps it for ever, and with 32 such messages
+/// a queue gives no others out either. So a message can be lost at this step, if the queue that it
+/// is routed to has no leader at that moment.
+pub(super) fn quorum_delay_for_exchange(exchange: &str, longest: Duration) -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-message-ttl".into(), milliseconds(longest));
+    arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-most-once"));
+    arguments
 }
 
 /// The broker takes no more than 2^32 - 1, about 49 days.

@@ -13,8 +13,8 @@ pub(crate) fn explain(plan: &QueuePlan, delivery_limit: u32) -> Vec<MadeQueue> {
     let none = FieldTable::default();
     let own = plan.mode == QueueMode::PerInstance;
     let (kind, queue) = match (plan.declare, plan.kind) {
-        _ if own => ("classic, exclusive, auto-delete", none),
-        (Declare::Create, QueueKind::Classic) => ("classic, durable", none),
+        _ if own => ("classic, exclusive, auto-delete", arguments::own(plan)),
+        (Declare::Create, QueueKind::Classic) => ("classic, durable", arguments::classic(plan)),
         (Declare::Create, _) => {
             ("quorum, durable", arguments::quorum_queue(&plan.name, delivery_limit))
         }

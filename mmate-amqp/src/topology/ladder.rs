@@ -30,9 +30,21 @@ impl Rung {
         Duration::from_millis(STEPS[self.0])
     }
 
-    /// The delay queue's name.
+    /// The name of a queue's delay queue.
     pub(crate) fn queue_of(self, queue: &str) -> String {
         format!("{queue}.delay.{}", STEPS[self.0])
+    }
+
+    /// The name of an exchange's delay exchange, and of the queue behind it.
+    pub(crate) fn exchange_of(self, exchange: &str) -> String {
+        self.queue_of(exchange)
+    }
+
+    /// The expiration of a message that waits so long there, in milliseconds: at least 1, since one
+    /// of 0 goes only to a consumer that is ready.
+    pub(crate) fn expiration(self, delay: Duration) -> String {
+        let wait = delay.min(self.duration()).max(Duration::from_millis(1));
+        wait.as_nanos().div_ceil(1_000_000).to_string()
     }
 }
 

@@ -5,6 +5,7 @@ mod delay;
 mod explain;
 mod ladder;
 mod steps;
+mod waiting;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ use mmate_core::transport::{
 pub(crate) use delay::DelayQueues;
 pub(crate) use explain::explain;
 pub(crate) use ladder::Rung;
+pub(crate) use waiting::{Target, Waiting};
 
 use self::steps::Step;
 use crate::convert::short;

@@ -255,7 +255,7 @@ fn queue(plan: &QueuePlan, delivery_limit: u32) -> (QueueDeclareOptions, FieldTa
     let mut arguments = match (plan.declare, plan.mode, plan.kind) {
         (Declare::Passive, _, _) => return (QueueDeclareOptions::default().passive(), none),
         (_, QueueMode::PerInstance, _) => {
-            return (QueueDeclareOptions::exclusive().auto_delete(), none);
+            return (QueueDeclareOptions::exclusive().auto_delete(), arguments::own(plan));
         }
         (_, _, QueueKind::Classic) => arguments::classic(plan),
         _ => arguments::quorum_queue(&plan.name, delivery_limit),
@@ -266,7 +266,7 @@ fn queue(plan: &QueuePlan, delivery_limit: u32) -> (QueueDeclareOptions, FieldTa
     (QueueDeclareOptions::durable(), arguments)
 }
 
-async fn declare_queue(
+pub(super) async fn declare_queue(
     session: &Session,
     channel: &Channel,
     name: &str,
@@ -276,7 +276,7 @@ async fn declare_queue(
     session.ask(channel.queue_declare(name.into(), options, arguments)).await.map(drop)
 }
 
-async fn declare_exchange(
+pub(super) async fn declare_exchange(
     session: &Session,
     channel: &Channel,
     name: &str,
@@ -287,7 +287,7 @@ async fn declare_exchange(
     session.ask(channel.exchange_declare(name.into(), ExchangeKind::Topic, options, none)).await
 }
 
-async fn bind(
+pub(super) async fn bind(
     session: &Session,
     channel: &Channel,
     queue: &str,

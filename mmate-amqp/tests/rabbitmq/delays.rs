@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use mmate_core::message::wire;
-use mmate_core::transport::{QueueMode, Settlement};
-use mmate_test_support::amqp_url;
+use mmate_core::message::{InvalidMessage, wire};
+use mmate_core::topic::TopicPattern;
+use mmate_core::transport::{Destination, Publication, PublishError, QueueMode, Settlement};
+use mmate_test_support::{amqp_url, unique};
 
 use crate::support::{
-    Stranger, ack, connect, event, headers, id_of, long, next, plan, plan_as, retry, settle,
-    shared, table,
+    Stranger, ack, connect, event, headers, id_of, long, message, next, plan, plan_as, retry,
+    settle, shared, table, topic,
 };
 
 const DELAY: Duration = Duration::from_millis(300);
@@ -200,4 +201,71 @@ async fn a_delay_of_years_waits_for_a_day() {
         settle(next(&mut consumer).await, Settlement::Defer { after }).await;
     }
     stranger.until_ready(&format!("{}.delay.86400000", plan.name), 2).await;
+}
+
+/// F27: what delayed messages wait in, for an exchange and for a queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_published_messages_wait_in_is_made_again_when_it_was_deleted() {
+    let stranger = Stranger::at(&amqp_url()).await;
+    let connection = connect(shared()).await;
+    let exchange = unique("later");
+    let plan = plan("later").bind(exchange.as_str(), TopicPattern::new("order.*").unwrap());
+    connection.declare(&plan).await.unwrap();
+    let mut consumer = connection.consume(&plan, 10).await.unwrap();
+    let event = |id| Publication::new(topic(&exchange, "order.unpaid"), message(id)).delay(DELAY);
+    let to_queue =
+        |id| Publication::new(Destination::Queue(plan.name.clone()), message(id)).delay(DELAY);
+    connection.publish(event("1")).await.unwrap();
+    connection.publish(to_queue("2")).await.unwrap();
+    for _ in 0..2 {
+        ack(next(&mut consumer).await).await;
+    }
+    let waits = format!("{exchange}.delay.500");
+    let channel = &stranger.channel;
+    channel.queue_delete(waits.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    let own = format!("{}.delay.500", plan.name);
+    channel.queue_delete(own.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    connection.publish(event("3")).await.unwrap();
+    connection.publish(to_queue("4")).await.unwrap();
+    for _ in 0..2 {
+        ack(next(&mut consumer).await).await;
+    }
+    let options = ExchangeDeleteOptions::default();
+    channel.exchange_delete(waits.as_str().into(), options).await.unwrap();
+    connection.publish(event("5")).await.unwrap();
+    assert_eq!(id_of(&next(&mut consumer).await), "5");
+}
+
+/// It is refused before it is sent.
+#[tokio::test]
+async fn a_message_is_not_published_for_later_than_in_a_day() {
+    let connection = connect(shared()).await;
+    let plan = plan("days");
+    connection.declare(&plan).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    connection.publish(event(&plan, "1").delay(day)).await.unwrap();
+    let longer = event(&plan, "2").delay(day + Duration::from_millis(1));
+    let error = connection.publish(longer).await.unwrap_err();
+    assert!(matches!(error, PublishError::Invalid(InvalidMessage::Delay { .. })), "{error:?}");
+}
+
+/// S34: the message was never dead to itself, so it can be retried at the same step.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_message_can_be_retried() {
+    let connection = connect(shared()).await;
+    let plan = plan("both");
+    connection.declare(&plan).await.unwrap();
+    let mut consumer = connection.consume(&plan, 10).await.unwrap();
+    let to_queue = Publication::new(Destination::Queue(plan.name.clone()), message("q"));
+    for publication in [event(&plan, "e").delay(DELAY), to_queue.delay(DELAY)] {
+        connection.publish(publication).await.unwrap();
+        for attempts in 0..3 {
+            let delivery = next(&mut consumer).await;
+            assert_eq!(delivery.failed_attempts, attempts);
+            match attempts {
+                2 => ack(delivery).await,
+                _ => settle(delivery, retry(DELAY)).await,
+            }
+        }
+    }
 }

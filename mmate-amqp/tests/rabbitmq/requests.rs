@@ -1,17 +1,23 @@
 //! Requests of clients that are not ours.
 
+use std::future::IntoFuture;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use mmate_core::{Envelope, HandlerError, Json, Reply, Running, Service, Subscription};
-use mmate_test_support::{amqp_url, unique};
+use mmate_core::transport::QueuePlan;
+use mmate_core::{
+    Envelope, HandlerError, Json, Outgoing, Publisher, Reply, Running, Service, Subscription,
+};
+use mmate_test_support::{RabbitMq, amqp_url, unique};
+use tokio::sync::Semaphore;
 
-use crate::support::{PATIENCE, Stranger, shared};
+use crate::support::{PATIENCE, Stranger, ack, blocking, broker, connect, next, shared};
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Question {
     number: u64,
 }
@@ -86,4 +92,67 @@ async fn a_client_that_names_its_queue_in_the_payload_is_answered() {
     assert_eq!(envelope.payload::<u64>().unwrap(), 8);
     assert_eq!(running.stats().total().replies_lost, 0);
     tokio::time::timeout(Duration::from_secs(60), running.stop()).await.unwrap().unwrap();
+}
+
+/// F16, F29: neither the request, nor the wait for its reply, nor a reply that nobody has fetched
+/// yet ends with the broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_and_replies_survive_a_broker_that_is_killed_and_started_again() {
+    let mut server = blocking(|| RabbitMq::start().unwrap()).await;
+    let (at_work, mut working) = tokio::sync::mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let handler = {
+        let gate = Arc::clone(&gate);
+        move |Json(of): Json<Question>| {
+            let (at_work, gate) = (at_work.clone(), Arc::clone(&gate));
+            async move {
+                let _ = at_work.send(of.number);
+                let _pass = gate.acquire().await;
+                Ok::<_, HandlerError>(Reply(of.number * 2))
+            }
+        }
+    };
+    let subscription = Subscription::queries("double", ["Double"]).handler(handler);
+    let service = Service::new("math").subscribe(subscription);
+    let running = service.start(broker(&server.url())).await.unwrap();
+    let asking = Publisher::connect(&broker(&server.url()), "asking").await.unwrap();
+    let question = |number: u64| Outgoing::query("Double", &Question { number });
+    let request = asking.request::<u64>(question(21)).timeout(PATIENCE);
+    let request = tokio::spawn(request.into_future());
+    assert_eq!(working.recv().await, Some(21));
+
+    // Of somebody who is not there at the moment.
+    let away = connect(broker(&server.url())).await;
+    let replies = QueuePlan::for_replies("away.replies.1", PATIENCE);
+    away.declare(&replies).await.unwrap();
+    away.close().await;
+    gate.add_permits(1);
+    assert_eq!(tokio::time::timeout(PATIENCE, request).await.unwrap().unwrap().unwrap(), 42);
+    let to_away = question(4).reply_to(&replies.name);
+    running.publisher().publish(to_away).await.unwrap();
+    assert_eq!(working.recv().await, Some(4));
+    let stranger = Stranger::at(&server.url()).await;
+    stranger.until_ready(&replies.name, 1).await;
+
+    gate.forget_permits(1);
+    let request = tokio::spawn(asking.request::<u64>(question(5)).timeout(PATIENCE).into_future());
+    assert_eq!(working.recv().await, Some(5));
+    server = blocking(move || {
+        server.kill();
+        server.start_again().unwrap();
+        server
+    })
+    .await;
+    gate.add_permits(1);
+    assert_eq!(tokio::time::timeout(PATIENCE, request).await.unwrap().unwrap().unwrap(), 10);
+    let back = connect(broker(&server.url())).await;
+    let mut inbox = back.consume(&replies, 1).await.unwrap();
+    let reply = next(&mut inbox).await;
+    let envelope = Envelope::from_json(reply.message.body.clone()).unwrap();
+    assert_eq!(envelope.payload::<u64>().unwrap(), 8);
+    ack(reply).await;
+    assert_eq!(running.stats().total().replies_lost, 0);
+    asking.close().await;
+    running.stop().await.unwrap();
+    blocking(move || drop(server)).await;
 }

@@ -28,6 +28,7 @@ pub async fn every_property_survives<H: Harness>(harness: &H) {
         timestamp: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
         reply_to: Some("answers".to_owned()),
         app_id: Some("shop".to_owned()),
+        priority: Some(4),
         expires_after: Some(Duration::from_secs(3600)),
         persistent: true,
     };

@@ -44,11 +44,13 @@ pub mod declaring;
 pub mod delay;
 mod disorder;
 mod harness;
+pub mod later;
 pub mod letters;
 pub mod ordering;
 pub mod outage;
 pub mod partitions;
 pub mod publishing;
+pub mod replies;
 pub mod requests;
 pub mod routing;
 pub mod service;
@@ -128,6 +130,15 @@ macro_rules! transport_conformance {
                 a_queue_per_instance_delays_too,
                 a_message_that_waits_too_long_is_not_shown_but_dead_lettered,
                 a_message_that_was_shown_in_time_does_not_expire_while_it_is_delayed,
+            }
+            later {
+                a_delayed_event_reaches_every_queue_once_and_not_before,
+                a_delayed_event_reaches_a_queue_that_is_bound_meanwhile,
+                a_delayed_message_reaches_a_queue_by_its_name,
+                what_is_published_for_later_outlives_its_connection,
+                delayed_events_that_nobody_takes_hold_up_no_others,
+                a_message_that_cannot_be_delayed_is_refused_at_once,
+                a_queue_with_priorities_shows_the_most_urgent_first,
             }
             dead_letters {
                 a_dead_letter_says_why_and_where_it_comes_from,
@@ -233,13 +244,15 @@ macro_rules! transport_conformance {
                 a_failed_request_is_answered_only_after_its_last_attempt,
                 an_undecodable_request_is_told_so,
                 a_reply_survives_a_cut,
+                a_closed_connection_ends_the_waiting,
+            }
+            replies {
                 a_request_whose_requester_is_gone_is_dead_lettered_once,
                 a_lost_reply_may_be_retried_until_the_attempts_are_used_up,
                 a_lost_reply_may_be_dropped,
                 a_reply_address_that_is_not_allowed_is_malformed_and_nothing_runs,
                 a_further_reply_address_can_be_allowed,
                 a_message_that_nobody_waits_for_is_handled_without_a_reply,
-                a_closed_connection_ends_the_waiting,
             }
             service_outcomes {
                 a_failed_message_is_tried_again_with_the_next_attempt,

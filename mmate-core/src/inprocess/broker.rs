@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chaos::Faults;
+use super::later::Later;
 use super::queue::{Class, Queue, Serves, Stored};
 use crate::health::Status;
 use crate::message::wire;
@@ -18,6 +19,11 @@ use crate::transport::{
 
 /// Longer than any test, and short enough that the sum with the clock is a time.
 const LONGEST_DELAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// The moment after this long.
+pub(super) fn after_now(time: Duration) -> Instant {
+    Instant::now() + time.min(LONGEST_DELAY)
+}
 
 pub(super) type ConnectionId = u64;
 pub(super) type ConsumerId = u64;
@@ -36,6 +42,7 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) queues: BTreeMap<String, Queue>,
     pub(super) consumers: HashMap<ConsumerId, Subscriber>,
+    pub(super) later: Later,
     connections: HashSet<ConnectionId>,
     paused: bool,
     /// How often all connections were cut.
@@ -117,10 +124,11 @@ impl Broker {
                 let mut state = self.lock();
                 state.show_due();
                 let mut consumed = state.queues.values().filter(|q| !q.consumers.is_empty());
-                if consumed.clone().all(Queue::is_idle) {
+                let later = consumed.clone().filter_map(|queue| state.later.due_for(queue)).min();
+                if later.is_none() && consumed.clone().all(Queue::is_idle) {
                     return;
                 }
-                consumed.by_ref().filter_map(Queue::due).min()
+                consumed.by_ref().filter_map(Queue::due).chain(later).min()
             };
             wait(changed, due).await;
         }
@@ -222,7 +230,9 @@ impl State {
         self.end_expired();
         if let Some(queue) = self.queues.get(&plan.name) {
             check_access(queue, connection).map_err(failed)?;
-            let same = queue.class == class && queue.expires == plan.expires;
+            let same = queue.class == class
+                && queue.expires == plan.expires
+                && queue.max_priority == plan.max_priority;
             if plan.declare == Declare::Create && !same {
                 let hint = "use it as it is with .passive(), or give the queue another name";
                 return Err(failed(TransportErrorKind::Mismatch).hint(hint));
@@ -247,6 +257,8 @@ impl State {
             queue.bind(binding);
         }
         queue.part(plan.partition.as_ref());
+        // What is on its way may come here now.
+        self.wake(&plan.name);
         if let Class::Durable(..) = class
             && plan.dead_letters
         {
@@ -291,7 +303,23 @@ impl State {
     ) -> Result<(), PublishError> {
         self.check_open(connection).map_err(|_| PublishError::Closed)?;
         self.end_expired();
-        let Publication { destination, message, mandatory } = publication;
+        self.route_due();
+        let destination = publication.destination.to_string();
+        let stored = match publication.delay {
+            Some(delay) => self.keep(publication, delay),
+            None => self.route(publication),
+        };
+        stored?;
+        if self.faults.drop_confirm() {
+            let reason = "the confirmation was dropped on demand".to_owned();
+            return Err(PublishError::Ambiguous { destination, reason });
+        }
+        Ok(())
+    }
+
+    /// Puts a message into every queue that it goes to.
+    pub(super) fn route(&mut self, publication: Publication) -> Result<(), PublishError> {
+        let Publication { destination, message, mandatory, .. } = publication;
         let (targets, exchange, routing_key) = match &destination {
             Destination::Exchange { name, topic } => {
                 let takes = |queue: &Queue| queue.takes(name, topic.as_str(), &message);
@@ -309,17 +337,13 @@ impl State {
             return if mandatory { Err(PublishError::Unroutable { destination }) } else { Ok(()) };
         }
         let expires_after = message.properties.expires_after;
-        let expires_at = expires_after.map(|after| Instant::now() + after.min(LONGEST_DELAY));
+        let expires_at = expires_after.map(after_now);
         let stored = Stored { message, exchange, routing_key, redelivered: false, expires_at };
         let copies = if self.faults.duplicate() { 2 } else { 1 };
         for queue in &targets {
             for _ in 0..copies {
                 self.enqueue(queue, stored.clone());
             }
-        }
-        if self.faults.drop_confirm() {
-            let reason = "the confirmation was dropped on demand".to_owned();
-            return Err(PublishError::Ambiguous { destination: destination.to_string(), reason });
         }
         Ok(())
     }
@@ -363,13 +387,18 @@ impl State {
         stored.redelivered = false;
         let place = self.number();
         let Some(queue) = self.queues.get_mut(name) else { return };
-        // Who waits for the queue has to know when to look again.
+        queue.push_later(after_now(after), place, stored);
+        self.wake(name);
+    }
+
+    /// Has those who wait for a queue look again, and at when to look next.
+    pub(super) fn wake(&self, name: &str) {
+        let Some(queue) = self.queues.get(name) else { return };
         for id in &queue.consumers {
             if let Some(subscriber) = self.consumers.get(id) {
                 subscriber.wake.notify_one();
             }
         }
-        queue.push_later(Instant::now() + after.min(LONGEST_DELAY), place, stored);
     }
 
     /// Hands out what waits in a queue, in turn, as far as its consumers have room.
@@ -413,6 +442,7 @@ impl State {
 
     /// Puts what was delayed and is due at the end of its queue.
     pub(super) fn show_due_of(&mut self, name: &str) {
+        self.route_due();
         let now = Instant::now();
         let mut some = false;
         while let Some(stored) = self.queues.get_mut(name).and_then(|queue| queue.pop_due(now)) {

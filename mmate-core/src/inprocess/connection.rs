@@ -1,6 +1,7 @@
 //! A connection to the broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -15,12 +16,13 @@ use crate::transport::{
 pub(super) struct InProcessConnection {
     broker: Arc<Broker>,
     id: ConnectionId,
+    longest_delay: Option<Duration>,
 }
 
 impl InProcessConnection {
-    pub(super) async fn open(broker: &Arc<Broker>) -> Self {
+    pub(super) async fn open(broker: &Arc<Broker>, longest_delay: Option<Duration>) -> Self {
         let id = broker.lock().connect();
-        let connection = Self { broker: Arc::clone(broker), id };
+        let connection = Self { broker: Arc::clone(broker), id, longest_delay };
         drop(broker.reach(id).await);
         connection
     }
@@ -49,7 +51,14 @@ impl Connection for InProcessConnection {
     }
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
-        self.broker.reach(self.id).await.publish(publication, self.id)
+        publication.check_delay(self.longest_delay)?;
+        let delayed = publication.delay.is_some();
+        let published = self.broker.reach(self.id).await.publish(publication, self.id);
+        if delayed {
+            // Who waits for the broker to be idle has to know when to look again.
+            self.broker.announce();
+        }
+        published
     }
 
     async fn browse(&self, queue: &str, _page: u16) -> Result<Box<dyn Browser>, TransportError> {

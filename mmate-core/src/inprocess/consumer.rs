@@ -117,13 +117,14 @@ impl State {
         let name = subscriber.queue.clone();
         self.show_due_of(&name);
         let Some(queue) = self.queues.get(&name) else { return Taken::End };
+        let later = self.later.due_for(queue);
         let Some(subscriber) = self.consumers.get_mut(&id) else { return Taken::End };
         while let Some(tag) = subscriber.buffer.pop_front() {
             if let Some(held) = queue.held(tag) {
                 return Taken::Message(Box::new(Shown { tag, stored: held.stored.clone() }));
             }
         }
-        Taken::Nothing { due: queue.due() }
+        Taken::Nothing { due: queue.due().into_iter().chain(later).min() }
     }
 
     /// Ends a consumer. What it has not looked at goes back; the rest can still be settled.

@@ -6,6 +6,7 @@ mod chaos;
 mod connection;
 mod consumer;
 mod expiry;
+mod later;
 mod queue;
 mod trail;
 
@@ -71,7 +72,7 @@ impl InProcess {
     }
 
     /// Says that it has a real broker's limits, to see at the start of a service what would not
-    /// work there. It enforces none of them.
+    /// work there. Of them it enforces only how long a message may be delayed by its publisher.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -79,7 +80,9 @@ impl InProcess {
     }
 
     /// Returns when nothing is left to do: no queue that has a consumer has a message, be it
-    /// waiting, held by a consumer or delayed. What was published before this is called counts.
+    /// waiting, held by a consumer or delayed, and nothing that was [published for
+    /// later](crate::Outgoing::delay) would go to one now. What was published before this is called
+    /// counts.
     ///
     /// A message that is deferred for ever, or a handler that never ends, keeps this waiting.
     pub async fn idle(&self) {
@@ -157,7 +160,7 @@ impl InProcess {
 #[async_trait]
 impl Transport for InProcess {
     async fn connect(&self, _service: &str) -> Result<Box<dyn Connection>, TransportError> {
-        Ok(Box::new(InProcessConnection::open(&self.broker).await))
+        Ok(Box::new(InProcessConnection::open(&self.broker, self.limits.longest_delay).await))
     }
 
     fn describe(&self) -> String {

@@ -1,5 +1,6 @@
 //! One queue: what waits, what is held, what is delayed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -76,6 +77,9 @@ pub(super) enum Serves {
 /// Where a message stands in a queue. One that goes back goes back to its place.
 pub(super) type Place = u64;
 
+/// When a message is shown: the most urgent first, and then in the order of their places.
+type Turn = (Reverse<u8>, Place);
+
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) class: Class,
@@ -85,9 +89,11 @@ pub(super) struct Queue {
     pub(super) expires: Option<Duration>,
     /// Since when it has none.
     idle_since: Instant,
+    /// The highest priority that it tells apart.
+    pub(super) max_priority: Option<u8>,
     bindings: Vec<(String, TopicPattern)>,
     partition: Option<Partition>,
-    ready: BTreeMap<Place, Stored>,
+    ready: BTreeMap<Turn, Stored>,
     delayed: BTreeMap<(Instant, Place), Stored>,
     held: HashMap<Tag, Held>,
 }
@@ -108,6 +114,7 @@ impl Queue {
             consumers: VecDeque::new(),
             expires: None,
             idle_since: Instant::now(),
+            max_priority: None,
             bindings: Vec::new(),
             partition: None,
             ready: BTreeMap::new(),
@@ -117,7 +124,8 @@ impl Queue {
     }
 
     pub(super) fn planned(class: Class, plan: &QueuePlan) -> Self {
-        Self { expires: plan.expires, ..Self::new(class) }
+        let max_priority = plan.max_priority;
+        Self { expires: plan.expires, max_priority, ..Self::new(class) }
     }
 
     /// Notes that somebody uses it, or has just ceased to.
@@ -156,7 +164,13 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, place: Place, stored: Stored) {
-        self.ready.insert(place, stored);
+        let turn = self.turn(place, &stored);
+        self.ready.insert(turn, stored);
+    }
+
+    fn turn(&self, place: Place, stored: &Stored) -> Turn {
+        let priority = stored.message.properties.priority.unwrap_or_default();
+        (Reverse(priority.min(self.max_priority.unwrap_or_default())), place)
     }
 
     pub(super) fn push_later(&mut self, due: Instant, place: Place, stored: Stored) {
@@ -193,7 +207,7 @@ impl Queue {
 
     /// Gives the first message that waits to a consumer.
     pub(super) fn hold(&mut self, tag: Tag, consumer: ConsumerId, connection: ConnectionId) {
-        if let Some((place, stored)) = self.ready.pop_first() {
+        if let Some(((_, place), stored)) = self.ready.pop_first() {
             self.held.insert(tag, Held { stored, consumer, place, connection });
         }
     }
@@ -210,7 +224,7 @@ impl Queue {
     /// Takes a message from its consumer, and puts it back at its place.
     pub(super) fn put_back(&mut self, mut held: Held) {
         held.stored.redelivered = true;
-        self.ready.insert(held.place, held.stored);
+        self.push(held.place, held.stored);
     }
 
     /// Puts back everything that the consumers of a connection have; of all if `None`.

@@ -1,6 +1,7 @@
 //! The JSON envelope in a message's body.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -149,16 +150,28 @@ impl Envelope {
         json.into()
     }
 
-    /// The payload as a type.
+    /// The payload as a type. A type that knows no `replyTo` does not see the reply address of a
+    /// request that stands in its payload, also if it denies unknown fields.
     ///
     /// # Errors
     /// [`DecodeError::Payload`] when it is of another shape.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        serde_json::from_slice(&self.payload).map_err(|source| DecodeError::Payload {
-            message_type: self.message_type.clone(),
-            wanted: std::any::type_name::<T>(),
-            source,
+        serde_json::from_slice(&self.payload).or_else(|source| {
+            let without = self.reply_to.as_ref().and_then(|_| self.payload_without("replyTo"));
+            without.ok_or_else(|| DecodeError::Payload {
+                message_type: self.message_type.clone(),
+                wanted: std::any::type_name::<T>(),
+                source,
+            })
         })
+    }
+
+    /// The payload as a type, without a field that was written into it on the way: what is sent in
+    /// it for others is not seen by a strict type.
+    pub(crate) fn payload_without<T: DeserializeOwned>(&self, field: &str) -> Option<T> {
+        let mut fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.payload).ok()?;
+        fields.remove(field)?;
+        serde_json::from_slice(&serde_json::to_vec(&fields).ok()?).ok()
     }
 
     /// The payload as raw JSON text.

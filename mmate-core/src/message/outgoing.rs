@@ -42,6 +42,8 @@ pub struct Outgoing {
     reply_to: Option<String>,
     conversation: Option<CorrelationId>,
     expires_after: Option<Duration>,
+    delay: Option<Duration>,
+    priority: Option<u8>,
     headers: Headers,
     mandatory: bool,
 }
@@ -76,6 +78,23 @@ pub enum InvalidMessage {
         /// Why.
         source: serde_json::Error,
     },
+    /// It is to be delayed for longer than the broker can.
+    #[error(
+        "a delay of {delay:?} is longer than the {limit:?} that the broker delays a message at \
+         most: keep the message until it is nearer, such as in a table, and publish it then"
+    )]
+    Delay {
+        /// The delay.
+        delay: Duration,
+        /// The longest.
+        limit: Duration,
+    },
+    /// It is to be delayed, and to expire.
+    #[error(
+        "a message that is delayed cannot expire as well: the broker has one time for both, so \
+         leave out expires_after or delay"
+    )]
+    DelayedAndExpiring,
     /// The headers would not fit one frame of the broker.
     #[error("the headers take {bytes} bytes, {limit} at most are sent")]
     Headers {
@@ -157,6 +176,8 @@ impl Outgoing {
             reply_to: None,
             conversation: None,
             expires_after: None,
+            delay: None,
+            priority: None,
             headers: Headers::new(),
             mandatory: true,
         }
@@ -216,6 +237,44 @@ impl Outgoing {
     /// ```
     pub fn expires_after(mut self, time: Duration) -> Self {
         self.expires_after = Some(time);
+        self
+    }
+
+    /// Has the broker keep the message for so long, to the millisecond, and deliver it then: to
+    /// whatever queues its topic reaches at that moment, or to the queue it is sent to by name. The
+    /// process may end meanwhile. What is published without a delay overtakes it.
+    ///
+    /// - Publishing returns when the broker has stored it. Whether any queue takes an *event* (or
+    ///   command, or query) is only known at the end of the delay, when nobody can be told: if none
+    ///   does, it vanishes, be [`allow_unroutable`](Self::allow_unroutable) said or not. A queue that
+    ///   is named must be there when it is published, and outlive the process that made it.
+    /// - RabbitMQ delays for 24 hours at most; a longer delay is [`InvalidMessage::Delay`].
+    /// - A delayed message cannot [expire](Self::expires_after):
+    ///   [`InvalidMessage::DelayedAndExpiring`].
+    /// - A [request](crate::Publisher::request) can be delayed; its timeout counts all the same.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mmate_core::Outgoing;
+    /// let reminder = Outgoing::event("order.unpaid.eu", "OrderUnpaid", &7).delay(Duration::from_secs(3600));
+    /// # let _ = reminder;
+    /// ```
+    pub fn delay(mut self, time: Duration) -> Self {
+        self.delay = Some(time).filter(|time| !time.is_zero());
+        self
+    }
+
+    /// Says how urgent the message is: 0, as without this, to 255. A queue that has
+    /// [priorities](crate::SubscriptionBuilder::max_priority) shows what is more urgent first; to
+    /// other queues it means nothing.
+    ///
+    /// ```
+    /// use mmate_core::Outgoing;
+    /// let alarm = Outgoing::event("sensor.alarm.eu", "Alarm", &7).priority(9);
+    /// # let _ = alarm;
+    /// ```
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority);
         self
     }
 
@@ -308,6 +367,7 @@ impl Outgoing {
             timestamp: Some(now),
             reply_to: self.reply_to.clone(),
             app_id: Some(source.to_owned()),
+            priority: self.priority,
             expires_after: self.expires_after,
             persistent: true,
         };
@@ -326,7 +386,10 @@ impl Outgoing {
             headers: self.headers,
         };
         let message = Message { properties, headers, body: envelope.to_json() };
-        Ok((id, Publication { destination, message, mandatory: self.mandatory }))
+        let mut publication = Publication::new(destination, message);
+        publication.mandatory = self.mandatory;
+        publication.delay = self.delay;
+        Ok((id, publication))
     }
 }
 

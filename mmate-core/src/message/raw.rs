@@ -44,6 +44,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// The service that published it.
     pub app_id: Option<String>,
+    /// How urgent it is, for queues that have priorities: higher is shown first.
+    pub priority: Option<u8>,
     /// How long it may wait in a queue before it is shown to somebody, to the millisecond.
     pub expires_after: Option<Duration>,
     /// Whether the broker keeps it on disk.

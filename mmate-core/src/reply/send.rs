@@ -75,10 +75,13 @@ pub(crate) async fn answer(
     match publish(context, address, &answer, replayed).await {
         Ok(()) => Answering::Sent,
         Err(PublishError::Unroutable { .. }) => {
+            // Whoever asked was told when it died, or has ended since: it is not to die of that again.
+            let replays = context.message().headers.int(wire::REPLAYS).unwrap_or_default();
+            let lost = if replays > 0 { LostReplies::Drop } else { lost };
             let error = format!("nothing takes the reply to {address:?}: whoever asked has ended");
             match lost {
                 LostReplies::Drop => {
-                    tracing::debug!(address, "a reply is dropped, as was asked");
+                    tracing::debug!(address, "a reply is dropped: nothing takes it");
                     Answering::Dropped
                 }
                 LostReplies::Retry => Answering::Again(error),

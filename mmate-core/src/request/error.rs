@@ -1,6 +1,5 @@
 //! What may come instead of the reply that was asked for.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::message::{DecodeError, Envelope, HeaderValue, Headers, Message, wire};
 use crate::transport::{PublishError, TransportError};
@@ -120,15 +118,8 @@ pub(super) fn read<T: DeserializeOwned>(reply: Message) -> Result<T, RequestErro
     }
     envelope.payload().or_else(|error| {
         // `success` was written beside what the handler answered, and a strict type does not know it.
-        without_success(&envelope).ok_or(RequestError::Undecodable(error))
+        envelope.payload_without("success").ok_or(RequestError::Undecodable(error))
     })
-}
-
-fn without_success<T: DeserializeOwned>(envelope: &Envelope) -> Option<T> {
-    let json = envelope.raw_payload();
-    let mut fields: BTreeMap<String, &RawValue> = serde_json::from_slice(json).ok()?;
-    fields.remove("success")?;
-    serde_json::from_slice(&serde_json::to_vec(&fields).ok()?).ok()
 }
 
 #[cfg(test)]

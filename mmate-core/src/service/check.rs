@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ConfigError, Service, ordering};
 use crate::subscription::Subscription;
-use crate::transport::{Limits, QueueMode};
+use crate::transport::{Limits, QueueKind, QueueMode};
 
 /// What surrounds a middleware, for its [`check`](crate::Middleware::check).
 #[derive(Debug, Clone)]
@@ -62,6 +62,13 @@ pub(super) fn problems(service: &mut Service, limits: Limits) -> Vec<ConfigError
         }
         if parts.mode != QueueMode::Shared && parts.bindings.is_empty() {
             problems.push(ConfigError::NoTopic { subscription: parts.name.clone() });
+        }
+        if parts.max_priority.is_some()
+            && parts.mode != QueueMode::PerInstance
+            && parts.kind == QueueKind::Quorum
+        {
+            let subscription = parts.name.clone();
+            problems.push(ConfigError::PriorityOfQuorumQueue { subscription });
         }
         if usize::from(parts.prefetch.get()) < parts.concurrency {
             problems.push(ConfigError::PrefetchBelowConcurrency {

@@ -112,6 +112,15 @@ pub enum ConfigError {
         /// The broker's limit.
         limit: Duration,
     },
+    /// A quorum queue has no priorities.
+    #[error(
+        "the subscription {subscription:?} asks for priorities, which a quorum queue does not have: \
+         add .queue_kind(QueueKind::Classic), or take the urgent messages from a queue of their own"
+    )]
+    PriorityOfQuorumQueue {
+        /// The subscription.
+        subscription: String,
+    },
     /// A message would wait longer for its next attempt than the broker can delay it.
     #[error(
         "the retry policy of the subscription {subscription:?} waits up to {delay:?}, and the \

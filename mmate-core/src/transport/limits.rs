@@ -13,7 +13,7 @@ pub struct Limits {
     /// How often the broker shows a message that is never settled before it gives it up.
     /// RabbitMQ's `x-delivery-limit`.
     pub delivery_limit: Option<u32>,
-    /// The longest that a message can wait for its next attempt.
+    /// The longest that a message can be delayed, for its next attempt or by its publisher.
     pub longest_delay: Option<Duration>,
 }
 

@@ -13,6 +13,7 @@ mod queue;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -23,7 +24,7 @@ pub use limits::Limits;
 pub use queue::{Binding, Declare, HashBy, Partition, QueueKind, QueueMode, QueuePlan};
 
 use crate::health::{Status, StatusCell};
-use crate::message::Message;
+use crate::message::{InvalidMessage, Message};
 use crate::plan::MadeQueue;
 use crate::topic::Topic;
 
@@ -163,13 +164,39 @@ pub struct Publication {
     pub message: Message,
     /// Whether it is an error if no queue takes it.
     pub mandatory: bool,
+    /// How long the broker keeps it before it delivers it. Whether a queue takes what goes to an
+    /// exchange is then known to nobody.
+    pub delay: Option<Duration>,
 }
 
 impl Publication {
     /// A message that must reach a queue.
     #[must_use]
     pub fn new(destination: Destination, message: Message) -> Self {
-        Self { destination, message, mandatory: true }
+        Self { destination, message, mandatory: true, delay: None }
+    }
+
+    /// Delivers it so much later.
+    #[must_use]
+    pub fn delay(mut self, time: Duration) -> Self {
+        self.delay = Some(time);
+        self
+    }
+
+    /// For a transport: checks that it can be delayed as it says, on a broker that delays for so
+    /// long at most.
+    ///
+    /// # Errors
+    /// [`InvalidMessage::Delay`] and [`InvalidMessage::DelayedAndExpiring`].
+    pub fn check_delay(&self, longest: Option<Duration>) -> Result<(), InvalidMessage> {
+        let Some(delay) = self.delay else { return Ok(()) };
+        if let Some(limit) = longest.filter(|limit| delay > *limit) {
+            return Err(InvalidMessage::Delay { delay, limit });
+        }
+        match self.message.properties.expires_after {
+            Some(_) => Err(InvalidMessage::DelayedAndExpiring),
+            None => Ok(()),
+        }
     }
 }
 

@@ -21,6 +21,9 @@ pub struct QueuePlan {
     /// How long it stays when nobody consumes it, with what is in it; for ever if `None`. At least
     /// a millisecond. For queues of [`QueueKind::Classic`].
     pub expires: Option<Duration>,
+    /// The highest priority that it tells apart; it has none if `None`. For queues of
+    /// [`QueueKind::Classic`] and queues per instance.
+    pub max_priority: Option<u8>,
     /// Whether its dead-letter queue is made with it; otherwise when it is needed first.
     pub dead_letters: bool,
     /// Whether only one of its consumers is given messages at a time, and another only when that
@@ -41,6 +44,7 @@ impl QueuePlan {
             bindings: Vec::new(),
             declare: Declare::Create,
             expires: None,
+            max_priority: None,
             dead_letters: true,
             single_active_consumer: false,
             partition: None,
