@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mmate_core::{HandlerError, Outcome};
+use mmate_core::transport::QueuePlan;
+use mmate_core::{Envelope, HandlerError, Outcome, Reply, ReplyError, Transport};
 use mmate_idempotency::Tx;
 use sqlx::{Connection, Sqlite};
 use tokio::sync::Semaphore;
 
-use crate::bench::{Bench, done, effect};
+use crate::bench::{Bench, done, effect, thing};
 
 /// S24
 #[tokio::test]
@@ -274,4 +275,56 @@ async fn a_deferral_rolls_back() {
     let counts = done(&bench, &running).await;
     assert_eq!((counts.deferred, counts.succeeded), (1, 1));
     assert_eq!(bench.effects().await, 1);
+}
+
+/// S24: a failure that is an answer has no effect and leaves no record, so a copy of the request runs
+/// and is answered the same.
+#[tokio::test]
+async fn a_failure_that_is_an_answer_rolls_effect_and_record_back() {
+    let bench = Bench::new().await;
+    let replies = QueuePlan::for_replies("asking.replies.1", Duration::from_secs(60));
+    let asking = bench.broker.connect("asking").await.unwrap();
+    asking.declare(&replies).await.unwrap();
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            effect(&mut tx).await?;
+            Err::<Reply<u64>, HandlerError>(ReplyError::new("sold-out", "none is left").into())
+        })
+        .await;
+    for round in 1..=2 {
+        let request = thing("a").reply_to(&replies.name);
+        running.publisher().publish(request).await.unwrap();
+        let counts = done(&bench, &running).await;
+        assert_eq!((counts.replied, counts.retried, counts.dead_lettered), (round, 0, 0));
+        assert_eq!((bench.effects().await, bench.records().await), (0, 0));
+    }
+    let told = bench.broker.messages(&replies.name);
+    assert_eq!(told.len(), 2);
+    for reply in told {
+        assert_eq!(reply.headers.text("x-success"), Some("false"));
+        let envelope = Envelope::from_json(reply.body).unwrap();
+        let payload: serde_json::Value = envelope.payload().unwrap();
+        assert_eq!(payload["errorCode"], "sold-out");
+    }
+    bench.assert_no_connection_is_dirty().await;
+}
+
+/// S24: an answer comes out after the effect is written.
+#[tokio::test]
+async fn a_reply_is_sent_when_effect_and_record_are_written() {
+    let bench = Bench::new().await;
+    let replies = QueuePlan::for_replies("asking.replies.1", Duration::from_secs(60));
+    let asking = bench.broker.connect("asking").await.unwrap();
+    asking.declare(&replies).await.unwrap();
+    let running = bench
+        .start(async |mut tx: Tx<Sqlite>| {
+            effect(&mut tx).await?;
+            Ok::<_, HandlerError>(Reply(7))
+        })
+        .await;
+    let request = || thing("a").reply_to(&replies.name);
+    running.publisher().publish(request()).await.unwrap();
+    assert_eq!(done(&bench, &running).await.replied, 1);
+    assert_eq!((bench.effects().await, bench.records().await), (1, 1));
+    assert_eq!(bench.broker.messages(&replies.name).len(), 1);
 }
