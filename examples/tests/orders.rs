@@ -259,7 +259,7 @@ fn what_cannot_run_is_told_in_one_sentence_and_exits_with_2() {
         (&["--store", "oracle"], "`memory` or `sqlite:PATH`"),
         (&["--store", "memory"], "use --store sqlite:PATH"),
         (&["--store", "sqlite:no/such/folder/x.db"], "no/such/folder/x.db"),
-        (&["--broker", "http://localhost"], "scheme is not amqp"),
+        (&["--broker", "http://localhost"], "scheme is neither amqp nor amqps"),
         (&["--broker", &wrong_password], "refuses the credentials"),
     ] {
         let output = shop.run(arguments);
