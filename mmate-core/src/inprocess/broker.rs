@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chaos::Faults;
+use super::declaring::check_access;
 use super::later::Later;
 use super::queue::{Class, Queue, Serves, Stored};
 use crate::health::Status;
 use crate::message::wire;
 use crate::transport::{
-    Declare, Destination, Partition, Publication, PublishError, QueueKind, QueuePlan,
-    TransportError, TransportErrorKind,
+    Destination, Publication, PublishError, QueueKind, TransportError, TransportErrorKind,
 };
 
 /// Longer than any test, and short enough that the sum with the clock is a time.
@@ -205,68 +205,6 @@ impl State {
         self.serve_all();
     }
 
-    pub(super) fn declare(
-        &mut self,
-        plan: &QueuePlan,
-        connection: ConnectionId,
-    ) -> Result<(), TransportError> {
-        let failed = |kind| TransportError::new(kind, format!("declare the queue {:?}", plan.name));
-        self.check_open(connection).map_err(failed)?;
-        if plan.name.is_empty() || plan.name.len() > 255 {
-            let hint = "a queue's name has 1 to 255 bytes";
-            return Err(failed(TransportErrorKind::Configuration).hint(hint));
-        }
-        if plan.declare == Declare::LeaveAlone {
-            return Ok(());
-        }
-        if let Some(left) = plan.partition.as_ref().and_then(Partition::left_over)
-            && self.queues.contains_key(&left)
-        {
-            let hint = "a partition above the number asked for still takes messages; let it run \
-                        empty and delete it, or ask for as many as there are";
-            return Err(failed(TransportErrorKind::Mismatch).hint(format!("{left}: {hint}")));
-        }
-        let class = Class::of(plan, connection);
-        self.end_expired();
-        if let Some(queue) = self.queues.get(&plan.name) {
-            check_access(queue, connection).map_err(failed)?;
-            let same = queue.class == class
-                && queue.expires == plan.expires
-                && queue.max_priority == plan.max_priority;
-            if plan.declare == Declare::Create && !same {
-                let hint = "use it as it is with .passive(), or give the queue another name";
-                return Err(failed(TransportErrorKind::Mismatch).hint(hint));
-            }
-        } else if plan.declare != Declare::Create {
-            return Err(failed(TransportErrorKind::NotFound));
-        }
-        if plan.declare == Declare::Verify {
-            let dead = plan.dead_letter_queue();
-            return match !plan.dead_letters || self.queues.contains_key(&dead) {
-                true => Ok(()),
-                false => {
-                    let attempted = format!("verify the dead-letter queue {dead:?}");
-                    Err(TransportError::new(TransportErrorKind::NotFound, attempted))
-                }
-            };
-        }
-        let made = || Queue::planned(class, plan);
-        let queue = self.queues.entry(plan.name.clone()).or_insert_with(made);
-        queue.used();
-        for binding in &plan.bindings {
-            queue.bind(binding);
-        }
-        queue.part(plan.partition.as_ref());
-        // What is on its way may come here now.
-        self.wake(&plan.name);
-        if let Class::Durable(..) = class
-            && plan.dead_letters
-        {
-            self.dead_letter_queue(&plan.name);
-        }
-        Ok(())
-    }
-
     /// Adds a consumer to a queue.
     pub(super) fn subscribe(
         &mut self,
@@ -361,7 +299,7 @@ impl State {
     }
 
     /// Makes a queue's dead-letter queue if it is missing.
-    fn dead_letter_queue(&mut self, queue: &str) -> String {
+    pub(super) fn dead_letter_queue(&mut self, queue: &str) -> String {
         let partition = self.queues.get(queue).and_then(Queue::partition);
         let name = wire::dead_letter_queue(partition.map_or(queue, |partition| &partition.of));
         let durable = || Queue::new(Class::Durable(QueueKind::Quorum, Serves::All));
@@ -461,15 +399,5 @@ impl State {
         for name in self.queue_names() {
             self.show_due_of(&name);
         }
-    }
-}
-
-pub(super) fn check_access(
-    queue: &Queue,
-    connection: ConnectionId,
-) -> Result<(), TransportErrorKind> {
-    match queue.class {
-        Class::Exclusive(owner) if owner != connection => Err(TransportErrorKind::Locked),
-        Class::Exclusive(_) | Class::Durable(..) => Ok(()),
     }
 }

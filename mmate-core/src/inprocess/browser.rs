@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::broker::{Broker, ConnectionId, State, Tag, check_access};
+use super::broker::{Broker, ConnectionId, State, Tag};
 use super::consumer::delivery;
+use super::declaring::check_access;
 use super::queue::Stored;
 use crate::transport::{
     Browser, Changes, Delivery, Settle, Settled, Settlement, TransportError, TransportErrorKind,

@@ -5,6 +5,7 @@ mod browser;
 mod chaos;
 mod connection;
 mod consumer;
+mod declaring;
 mod expiry;
 mod later;
 mod queue;

@@ -12,7 +12,7 @@ use crate::message::wire;
 use crate::middleware::{Idempotency, Middleware};
 use crate::service::ConfigError;
 use crate::topic::TopicPattern;
-use crate::transport::{Binding, Declare, QueueKind, QueueMode, QueuePlan};
+use crate::transport::{Binding, Declare, QueueKind, QueueMode};
 
 /// Which messages a service takes, from which queue, and what handles them. Made by
 /// [`SubscriptionBuilder::handler`].
@@ -399,44 +399,5 @@ impl SubscriptionBuilder {
         Args: 'static,
     {
         Subscription { parts: self, handler: AnyHandler::of_batches(handler, policy) }
-    }
-
-    /// All middleware, outermost first; the idempotency strategy is the innermost.
-    pub(crate) fn all_middleware(&self) -> Vec<Arc<dyn Middleware>> {
-        let innermost = self.idempotency.iter().map(|stacked| &stacked.0);
-        self.middleware.0.iter().chain(innermost).cloned().collect()
-    }
-
-    /// The queues as the broker shall have them: one, or each of its parts.
-    pub(crate) fn queue_plans(
-        &self,
-        service: &str,
-        instance: &str,
-        declare: Declare,
-    ) -> Vec<QueuePlan> {
-        let plan = self.queue_plan(service, instance, declare);
-        let hash_by = self.order.as_ref().and_then(|order| order.hash_by().ok());
-        match self.partitions.zip(hash_by) {
-            Some((count, hash_by)) => plan.partitioned(count, &hash_by),
-            None => vec![plan],
-        }
-    }
-
-    pub(crate) fn queue_plan(&self, service: &str, instance: &str, declare: Declare) -> QueuePlan {
-        let name = match self.mode {
-            QueueMode::Shared => self.name.clone(),
-            QueueMode::PerService => format!("{service}.{}", self.name),
-            QueueMode::PerInstance => format!("{service}.{}.{instance}", self.name),
-        };
-        let mut plan = QueuePlan::new(name, self.mode);
-        plan.kind = self.kind;
-        plan.max_priority = self.max_priority;
-        plan.declare = match self.mode {
-            QueueMode::PerInstance => Declare::Create,
-            QueueMode::Shared | QueueMode::PerService => self.declare.unwrap_or(declare),
-        };
-        plan.bindings.clone_from(&self.bindings);
-        plan.single_active_consumer = self.single_active_consumer;
-        plan
     }
 }

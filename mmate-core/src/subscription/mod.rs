@@ -3,6 +3,7 @@
 mod builder;
 mod filter;
 mod order;
+mod plans;
 mod replies;
 mod retry;
 

@@ -1,19 +1,19 @@
 //! Messages on their way out.
 
-use std::time::{Duration, SystemTime};
+mod publication;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::envelope::Envelope;
 use super::headers::{HeaderValue, Headers};
 use super::id::{CausationId, CorrelationId, InvalidId, MAX_ID_BYTES, MessageId};
 use super::meta::MessageKind;
-use super::raw::{Message, Properties};
 use super::wire;
 use crate::topic::{InvalidTopic, Topic};
-use crate::transport::{Destination, Publication};
+use crate::transport::Destination;
 
 /// A message to publish: where it goes, its type, its payload, and what may be set beside them.
 ///
@@ -321,76 +321,6 @@ impl Outgoing {
         self.payload = self.payload.map(|json| with_field(json, "success", &Value::Bool(true)));
         self
     }
-
-    /// What goes on the wire, and the message's id.
-    pub(crate) fn into_publication(
-        self,
-        source: &str,
-    ) -> Result<(MessageId, Publication), InvalidMessage> {
-        let destination = self.target?;
-        let message_type = self.message_type;
-        if message_type.is_empty() || message_type.len() > MAX_ID_BYTES {
-            return Err(InvalidMessage::Type { message_type });
-        }
-        let id = self.id.transpose()?.unwrap_or_else(MessageId::generate);
-        let payload = self.payload.map_err(|source| InvalidMessage::Payload {
-            message_type: message_type.clone(),
-            source,
-        })?;
-        let correlation_id = self.correlation_id.unwrap_or_else(|| CorrelationId::from(&id));
-        let now = SystemTime::now();
-
-        let mut headers = self.headers.clone();
-        for (name, value) in [
-            (wire::MESSAGE_ID, id.as_str()),
-            (wire::MESSAGE_TYPE, message_type.as_str()),
-            (wire::MESSAGE_KIND, self.kind.as_str()),
-            (wire::CORRELATION_ID, correlation_id.as_str()),
-            (wire::SOURCE, source),
-            (wire::VERSION, wire::WIRE_VERSION),
-        ] {
-            headers.insert(name, value);
-        }
-        if let Some(conversation) = &self.conversation {
-            headers.insert(wire::CONVERSATION, conversation.as_str());
-        }
-        let bytes = header_bytes(&headers);
-        if bytes > MAX_HEADER_BYTES {
-            return Err(InvalidMessage::Headers { bytes, limit: MAX_HEADER_BYTES });
-        }
-
-        let properties = Properties {
-            content_type: Some(wire::CONTENT_TYPE.to_owned()),
-            message_id: Some(id.as_str().to_owned()),
-            correlation_id: Some(correlation_id.as_str().to_owned()),
-            message_type: Some(message_type.clone()),
-            timestamp: Some(now),
-            reply_to: self.reply_to.clone(),
-            app_id: Some(source.to_owned()),
-            priority: self.priority,
-            expires_after: self.expires_after,
-            persistent: true,
-        };
-        let envelope = Envelope {
-            id: id.clone(),
-            message_type,
-            timestamp: Some(now),
-            correlation_id: Some(correlation_id),
-            causation_id: self.causation_id,
-            // mmate for Go reads the reply address from the payload: an object payload gets it.
-            payload: match self.reply_to.as_deref() {
-                Some(reply_to) => with_field(payload, "replyTo", &Value::from(reply_to)),
-                None => payload,
-            },
-            reply_to: self.reply_to,
-            headers: self.headers,
-        };
-        let message = Message { properties, headers, body: envelope.to_json() };
-        let mut publication = Publication::new(destination, message);
-        publication.mandatory = self.mandatory;
-        publication.delay = self.delay;
-        Ok((id, publication))
-    }
 }
 
 /// Writes a field into a payload that is an object and does not have it yet.
@@ -411,20 +341,4 @@ fn with_field(payload: Bytes, name: &str, value: &Value) -> Bytes {
 
 fn exchange(name: &'static str, topic: String) -> Result<Destination, InvalidMessage> {
     Ok(Destination::Exchange { name: name.to_owned(), topic: Topic::new(topic)? })
-}
-
-fn header_bytes(headers: &Headers) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| {
-            let value = match value {
-                HeaderValue::Text(text) => text.len(),
-                HeaderValue::Bytes(bytes) => bytes.len(),
-                HeaderValue::Int(_) | HeaderValue::Float(_) => 8,
-                HeaderValue::Bool(_) => 1,
-            };
-            // A name has a length byte, a value a type byte and up to four of length.
-            name.len() + value + 6
-        })
-        .sum()
 }
