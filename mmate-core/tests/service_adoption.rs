@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mmate_core::{
-    HandlerError, InProcess, Json, MessageId, Outgoing, Running, Service, Subscription,
+    HandlerError, InProcess, Json, MessageId, OrderKey, Outgoing, Running, Service, Subscription,
     SubscriptionBuilder,
 };
 use tokio::sync::Semaphore;
@@ -87,6 +87,37 @@ async fn another_message_with_the_same_id_is_not_adopted() {
     broker.idle().await;
     assert_eq!(*heard.lock().unwrap(), [1, 2]);
     assert_eq!(running.stats().total().succeeded, 2);
+    running.stop().await.unwrap();
+}
+
+/// S5: in a lane the redelivery waits behind the handling, and is acknowledged in its turn.
+#[tokio::test(start_paused = true)]
+async fn what_is_handled_in_its_lane_during_a_cut_does_not_run_again() {
+    let broker = InProcess::new();
+    let (heard, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
+    let handler = {
+        let (heard, gate) = (Arc::clone(&heard), Arc::clone(&gate));
+        move |Json(n): Json<u64>| {
+            heard.lock().unwrap().push(n);
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await?.forget();
+                Ok::<(), HandlerError>(())
+            }
+        }
+    };
+    let ordered = numbers().ordered_by(OrderKey::topic()).handler(handler);
+    let running = start(&broker, ordered).await;
+    for n in 0..3 {
+        running.publisher().publish(number(n)).await.unwrap();
+    }
+    eventually(|| !heard.lock().unwrap().is_empty()).await;
+    broker.cut();
+    gate.add_permits(10);
+    broker.idle().await;
+    assert_eq!(*heard.lock().unwrap(), [0, 1, 2], "in order, and once each");
+    let counts = running.stats().total();
+    assert_eq!((counts.fetched, counts.succeeded, counts.adopted), (3, 3, 1), "{counts:?}");
     running.stop().await.unwrap();
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::context::Context;
 use crate::message::MessageId;
 use crate::transport::Delivery;
 
@@ -83,10 +84,7 @@ impl AtWork {
                 running.delivery = delivery;
                 return TakenUp::Adopted;
             }
-            let mut finished = lists.finished.iter();
-            let is_it = |f: &Finished| f.id == *id && f.body == self.hashes.hash_one(body);
-            if let Some(at) = finished.position(is_it) {
-                lists.finished.remove(at);
+            if self.forget_finished(&mut lists, id, body) {
                 return TakenUp::Finished(delivery.into());
             }
         }
@@ -104,13 +102,37 @@ impl AtWork {
         if let (true, Some(id)) = (is_success, id)
             && delivery.is_lost()
         {
-            let body = self.hashes.hash_one(&body);
-            lists.finished.push_back(Finished { id, body });
-            if lists.finished.len() > self.room {
-                lists.finished.pop_front();
-            }
+            self.remember_finished(&mut lists, id, &body);
         }
         Some(delivery)
+    }
+
+    /// Notes that a message was handled to its end when its delivery was lost already. For those who
+    /// handle one after another, so that a redelivery never finds the message at work.
+    pub(super) fn ended_lost(&self, context: &Context) {
+        if let Some(id) = context.message_id() {
+            self.remember_finished(&mut self.lists(), id.clone(), &context.message().body);
+        }
+    }
+
+    /// Whether this is the redelivery of a message that was noted so. It is forgotten then.
+    pub(super) fn is_finished(&self, context: &Context) -> bool {
+        let (redelivered, id) = (context.redelivered(), context.message_id());
+        let body = &context.message().body;
+        redelivered && id.is_some_and(|id| self.forget_finished(&mut self.lists(), id, body))
+    }
+
+    fn remember_finished(&self, lists: &mut Lists, id: MessageId, body: &Bytes) {
+        lists.finished.push_back(Finished { id, body: self.hashes.hash_one(body) });
+        if lists.finished.len() > self.room {
+            lists.finished.pop_front();
+        }
+    }
+
+    fn forget_finished(&self, lists: &mut Lists, id: &MessageId, body: &Bytes) -> bool {
+        let is_it = |f: &Finished| f.id == *id && f.body == self.hashes.hash_one(body);
+        let found = lists.finished.iter().position(is_it);
+        found.and_then(|at| lists.finished.remove(at)).is_some()
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {

@@ -35,7 +35,7 @@ pub(super) struct Worker {
 pub(super) struct Tasks {
     pub(super) shared: Arc<Shared>,
     pub(super) ledger: Arc<Ledger>,
-    at_work: Arc<AtWork>,
+    pub(super) at_work: Arc<AtWork>,
     retry: RetryPolicy,
     middleware: Vec<Arc<dyn Middleware>>,
     endpoint: Endpoint,
@@ -51,6 +51,13 @@ pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     /// What went wrong, for the headers of a retried message.
     error: String,
+}
+
+impl Verdict {
+    /// Whether the message needs no handling any more, and is acknowledged.
+    pub(super) fn is_success(&self) -> bool {
+        matches!(self.outcome, Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_))
+    }
 }
 
 impl From<Outcome> for Verdict {
@@ -185,10 +192,7 @@ impl Tasks {
         let at_hand = match self.at_work.take_up(context.message_id(), body, delivery) {
             TakenUp::New(at_hand) => at_hand,
             TakenUp::Adopted => return self.ledger.adopted(),
-            TakenUp::Finished(delivery) => {
-                self.ledger.adopted();
-                return self.settle(*delivery, Settlement::Ack).await;
-            }
+            TakenUp::Finished(delivery) => return self.adopt(*delivery).await,
         };
         let (verdict, span) = self.attempt(&mut context, abort).await;
         match verdict {
@@ -364,6 +368,12 @@ impl Tasks {
             self.ledger.settlement_lost();
             tracing::debug!(reason, "a settlement was lost; the broker shows the message again");
         }
+    }
+
+    /// Acknowledges the redelivery of a message that was handled to its end here.
+    pub(super) async fn adopt(&self, delivery: Delivery) {
+        self.ledger.adopted();
+        self.settle(delivery, Settlement::Ack).await;
     }
 
     pub(super) async fn skip(&self, delivery: Delivery) {

@@ -136,6 +136,9 @@ impl SharedByLanes {
     /// Handles a message with all its attempts.
     async fn handle(&self, item: Item, stop: &CancellationToken, abort: &CancellationToken) {
         let Item { delivery, mut context } = item;
+        if self.tasks.at_work.is_finished(&context) {
+            return self.tasks.adopt(delivery).await;
+        }
         if context.redelivered()
             && let Some((attempt, deferrals)) = self.table.recall(&context)
         {
@@ -173,7 +176,10 @@ impl SharedByLanes {
                 }
                 _ => {
                     if delivery.is_lost() {
-                        self.table.remember(&context);
+                        match verdict.is_success() {
+                            true => self.tasks.at_work.ended_lost(&context),
+                            false => self.table.remember(&context),
+                        }
                     }
                     return self
                         .tasks
