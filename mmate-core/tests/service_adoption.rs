@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mmate_core::{
-    HandlerError, InProcess, Json, MessageId, OrderKey, Outgoing, Running, Service, Subscription,
-    SubscriptionBuilder,
+    Handler, HandlerError, InProcess, Json, MessageId, OrderKey, Outgoing, Running, Service,
+    Subscription, SubscriptionBuilder,
 };
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -65,17 +65,7 @@ async fn what_was_handled_to_its_end_during_a_cut_does_not_run_again() {
 async fn another_message_with_the_same_id_is_not_adopted() {
     let broker = InProcess::new();
     let (heard, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
-    let handler = {
-        let (heard, gate) = (Arc::clone(&heard), Arc::clone(&gate));
-        move |Json(n): Json<u64>| {
-            heard.lock().unwrap().push(n);
-            let gate = Arc::clone(&gate);
-            async move {
-                gate.acquire().await?.forget();
-                Ok::<(), HandlerError>(())
-            }
-        }
-    };
+    let handler = noting(&heard, &gate);
     let running = start(&broker, numbers().concurrency(8).handler(handler)).await;
     for n in [1, 2] {
         running.publisher().publish(number(n).id(id("same"))).await.unwrap();
@@ -95,17 +85,7 @@ async fn another_message_with_the_same_id_is_not_adopted() {
 async fn what_is_handled_in_its_lane_during_a_cut_does_not_run_again() {
     let broker = InProcess::new();
     let (heard, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
-    let handler = {
-        let (heard, gate) = (Arc::clone(&heard), Arc::clone(&gate));
-        move |Json(n): Json<u64>| {
-            heard.lock().unwrap().push(n);
-            let gate = Arc::clone(&gate);
-            async move {
-                gate.acquire().await?.forget();
-                Ok::<(), HandlerError>(())
-            }
-        }
-    };
+    let handler = noting(&heard, &gate);
     let ordered = numbers().ordered_by(OrderKey::topic()).handler(handler);
     let running = start(&broker, ordered).await;
     for n in 0..3 {
@@ -119,6 +99,22 @@ async fn what_is_handled_in_its_lane_during_a_cut_does_not_run_again() {
     let counts = running.stats().total();
     assert_eq!((counts.fetched, counts.succeeded, counts.adopted), (3, 3, 1), "{counts:?}");
     running.stop().await.unwrap();
+}
+
+/// A handler that notes what it is given, and ends when the gate lets it.
+fn noting(
+    heard: &Arc<Mutex<Vec<u64>>>,
+    gate: &Arc<Semaphore>,
+) -> impl Handler<(Json<u64>,)> + use<> {
+    let (heard, gate) = (Arc::clone(heard), Arc::clone(gate));
+    move |Json(n): Json<u64>| {
+        heard.lock().unwrap().push(n);
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await?.forget();
+            Ok::<(), HandlerError>(())
+        }
+    }
 }
 
 fn id(text: &str) -> MessageId {

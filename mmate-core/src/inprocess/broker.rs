@@ -11,6 +11,7 @@ use super::chaos::Faults;
 use super::declaring::check_access;
 use super::later::Later;
 use super::queue::{Class, Queue, Serves, Stored};
+use super::subscriber::Subscriber;
 use crate::health::Status;
 use crate::message::wire;
 use crate::transport::{
@@ -48,25 +49,6 @@ pub(super) struct State {
     /// How often all connections were cut.
     pub(super) cuts: u64,
     last_number: u64,
-}
-
-/// A consumer, as the broker knows it.
-#[derive(Debug)]
-pub(super) struct Subscriber {
-    pub(super) queue: String,
-    pub(super) connection: ConnectionId,
-    /// What it was given and has not looked at.
-    pub(super) buffer: VecDeque<Tag>,
-    /// How much it has unsettled, the buffer included.
-    pub(super) held: usize,
-    pub(super) prefetch: u16,
-    pub(super) wake: Arc<Notify>,
-}
-
-impl Subscriber {
-    fn has_room(&self) -> bool {
-        self.prefetch == 0 || self.held < usize::from(self.prefetch)
-    }
 }
 
 impl Broker {

@@ -9,6 +9,7 @@ mod declaring;
 mod expiry;
 mod later;
 mod queue;
+mod subscriber;
 mod trail;
 
 use std::fmt;

@@ -8,6 +8,7 @@ mod ordering;
 mod overlap;
 mod parts;
 mod run;
+mod verdict;
 mod worker;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use super::adoption::{AtWork, TakenUp};
 use super::lanes::Lanes;
+use super::verdict::Verdict;
 use crate::batch::{Batching, Setting};
 use crate::context::{Context, Shared};
 use crate::middleware::{Endpoint, Middleware, Next, catch_panic};
@@ -44,26 +45,6 @@ pub(super) struct Tasks {
     lost_replies: LostReplies,
     /// What the bindings say, where a broker cannot: globs within a word.
     patterns: Option<Vec<(String, TopicPattern)>>,
-}
-
-/// How a handling ended.
-pub(super) struct Verdict {
-    pub(super) outcome: Outcome,
-    /// What went wrong, for the headers of a retried message.
-    error: String,
-}
-
-impl Verdict {
-    /// Whether the message needs no handling any more, and is acknowledged.
-    pub(super) fn is_success(&self) -> bool {
-        matches!(self.outcome, Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_))
-    }
-}
-
-impl From<Outcome> for Verdict {
-    fn from(outcome: Outcome) -> Self {
-        Self { outcome, error: String::new() }
-    }
 }
 
 impl Worker {

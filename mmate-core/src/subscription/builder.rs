@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::plans::{Stack, Stacked};
 use super::replies::Replies;
 use super::{OrderKey, RetryPolicy, Scope, TypeFilter, check_name};
 use crate::batch::{BatchHandler, BatchPolicy};
@@ -85,25 +86,6 @@ pub struct SubscriptionBuilder {
     pub(crate) idempotency: Option<Stacked>,
     pub(crate) replies: Replies,
     pub(crate) errors: Vec<ConfigError>,
-}
-
-/// Middleware, outermost first.
-#[derive(Default)]
-pub(crate) struct Stack(pub(crate) Vec<Arc<dyn Middleware>>);
-
-/// One middleware.
-pub(crate) struct Stacked(pub(crate) Arc<dyn Middleware>);
-
-impl std::fmt::Debug for Stack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} middleware", self.0.len())
-    }
-}
-
-impl std::fmt::Debug for Stacked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a middleware")
-    }
 }
 
 /// Measured on a quorum queue, 100 gives half of what 1,000 gives, and 10 an eighth; a few hundred

@@ -6,6 +6,25 @@ use super::SubscriptionBuilder;
 use crate::middleware::Middleware;
 use crate::transport::{Declare, QueueMode, QueuePlan};
 
+/// Middleware, outermost first.
+#[derive(Default)]
+pub(crate) struct Stack(pub(crate) Vec<Arc<dyn Middleware>>);
+
+/// One middleware.
+pub(crate) struct Stacked(pub(crate) Arc<dyn Middleware>);
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} middleware", self.0.len())
+    }
+}
+
+impl std::fmt::Debug for Stacked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a middleware")
+    }
+}
+
 impl SubscriptionBuilder {
     /// All middleware, outermost first; the idempotency strategy is the innermost.
     pub(crate) fn all_middleware(&self) -> Vec<Arc<dyn Middleware>> {
