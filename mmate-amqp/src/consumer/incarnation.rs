@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use lapin::Channel;
 use tokio_util::sync::CancellationToken;
 
-use crate::link::Session;
+use crate::link::{Channel, Session};
 
 /// A consumer on one channel of one connection. Its deliveries can be settled on that channel and
 /// nowhere else: the numbers of another one mean other deliveries.

@@ -5,6 +5,7 @@
 //! that fails in any way is torn down here and a new one is made from scratch; what belonged to the
 //! old one (a channel, the right to settle a delivery) is worth nothing any more.
 
+mod channel;
 mod dial;
 mod fate;
 mod intake;
@@ -23,6 +24,7 @@ use mmate_core::transport::TransportError;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use channel::Channel;
 pub(crate) use dial::Dialer;
 pub(crate) use session::Session;
 pub(crate) use wire::Security;

@@ -5,11 +5,12 @@ use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use lapin::{Channel, Connection};
+use lapin::Connection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Role;
+use super::channel::{Channel, Closings};
 use super::plug::Plug;
 use crate::address::Node;
 use crate::failure::{Failure, within};
@@ -23,6 +24,7 @@ pub(crate) struct Session {
     role: Role,
     answer_timeout: Duration,
     lost: CancellationToken,
+    closings: Closings,
     end: OnceLock<String>,
     given_up: watch::Sender<Option<String>>,
     blocked: watch::Sender<bool>,
@@ -38,6 +40,7 @@ impl Session {
         answer_timeout: Duration,
     ) -> Self {
         let blocked = connection.status().blocked();
+        let lost = CancellationToken::new();
         Self {
             generation,
             node,
@@ -45,7 +48,8 @@ impl Session {
             plug,
             role,
             answer_timeout,
-            lost: CancellationToken::new(),
+            closings: Closings::new(lost.clone(), answer_timeout),
+            lost,
             end: OnceLock::new(),
             given_up: watch::Sender::new(None),
             blocked: watch::Sender::new(blocked),
@@ -154,7 +158,7 @@ impl Session {
         loop {
             match self.ask(self.connection.create_channel()).await {
                 Err(failure) if failure.is_of_the_channel() && attempts.next().is_some() => {}
-                opened => return opened,
+                opened => return opened.map(|channel| self.closings.channel(channel)),
             }
         }
     }
@@ -179,7 +183,7 @@ impl Session {
     /// happens on, and nothing else.
     pub(crate) async fn aside<T>(
         &self,
-        run: impl AsyncFnOnce(&Channel) -> Result<T, Failure>,
+        run: impl AsyncFnOnce(&lapin::Channel) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let channel = self.channel().await?;
         let result = run(&channel).await;
@@ -208,8 +212,10 @@ impl Session {
         self.plug.pull();
     }
 
-    /// Closes it in good order, or without if that takes too long.
+    /// Closes it in good order, or without if that takes too long: first its channels, with all
+    /// that is yet to be written on them.
     pub(super) async fn close(&self) {
+        let _ = tokio::time::timeout(self.answer_timeout, self.closings.ended()).await;
         if self.connection.status().connected() {
             // Where it fails the plug does it.
             let _ = within(self.answer_timeout, self.connection.close(OK, "".into())).await;
@@ -219,7 +225,7 @@ impl Session {
 }
 
 /// The reply code of an orderly close (AMQP 0-9-1, 1.2).
-const OK: u16 = 200;
+pub(super) const OK: u16 = 200;
 
 impl Drop for Session {
     fn drop(&mut self) {

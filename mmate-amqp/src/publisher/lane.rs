@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::Confirmation;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use super::confirms::{Confirmed, Confirms, Decided};
 use super::flights::Flights;
 use super::parcel::Parcel;
 use crate::failure::Failure;
-use crate::link::Session;
+use crate::link::{Channel, Session};
 
 /// What became of a parcel.
 #[derive(Debug)]

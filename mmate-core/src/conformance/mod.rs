@@ -109,6 +109,7 @@ macro_rules! transport_conformance {
             }
             settling {
                 an_acknowledged_message_is_gone,
+                what_is_acknowledged_just_before_the_connection_closes_is_gone,
                 an_unsettled_message_is_shown_again_when_its_connection_closes,
                 a_requeued_message_is_shown_again_at_once_and_counts_as_nothing,
                 an_acknowledgement_covers_its_own_delivery_only,

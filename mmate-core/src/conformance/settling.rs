@@ -21,6 +21,29 @@ pub async fn an_acknowledged_message_is_gone<H: Harness>(harness: &H) {
     assert_eq!(text(&inbox.next().await), "two");
 }
 
+/// S6, S49: also if the connection is closed at the very next moment, and whoever held the delivery
+/// is gone by then.
+pub async fn what_is_acknowledged_just_before_the_connection_closes_is_gone<H: Harness>(
+    harness: &H,
+) {
+    let stage = Stage::new(harness).await;
+    let queue = stage.queue("q", &["#"]).await;
+    for round in 0..40 {
+        let message = Message::new(format!("{round}"));
+        super::stage::send(&*stage.connection, stage.event("a"), message).await;
+        let connection = stage.connect().await;
+        let mut inbox = Inbox::open(&*connection, &queue, 10).await;
+        let delivery = inbox.next().await;
+        assert_eq!(text(&delivery), format!("{round}"), "those before were acknowledged");
+        inbox.0.stop().await;
+        drop(inbox);
+        ack(delivery).await;
+        soon("closing", connection.close()).await;
+    }
+    stage.until_ready(&queue, 0).await;
+    stage.inbox(&queue).await.nothing_for(Duration::from_millis(100)).await;
+}
+
 /// S6: the broker keeps what was not settled, dropped deliveries included, and says that it showed
 /// it before.
 pub async fn an_unsettled_message_is_shown_again_when_its_connection_closes<H: Harness>(
