@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::Confirmation;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -147,31 +147,40 @@ struct Landed {
     result: lapin::Result<Confirmation>,
 }
 
-/// Drives the channel until it fails, or until nobody can send on it any more.
+/// How old a channel is that is given up after a refusal.
+///
+/// A channel of RabbitMQ 3.10 that first publishes to a quorum queue while its leader is down keeps
+/// asking that node, and refuses everything until it is back, whoever leads by then. A new channel
+/// asks the new leader. Where it is the queue that refuses, as when it is full, the new channel does
+/// no harm.
+const RENEWED_AFTER: Duration = Duration::from_millis(500);
+
+/// Drives the channel until it fails or is given up, or until nobody can send on it any more.
 async fn run(
     channel: Channel,
     mut jobs: mpsc::UnboundedReceiver<Job>,
     session_ended: CancellationToken,
 ) {
+    let opened = Instant::now();
     let mut flights = Flights::new();
     let mut desk = Desk::new();
     let mut taken = Vec::with_capacity(AT_ONCE);
+    let mut no_more = false;
     loop {
         let landed = tokio::select! {
             biased;
             // lapin may never say how a flight ended; dropping it tells its owner of a cut.
             () = session_ended.cancelled() => return,
             landed = flights.landed(), if !flights.is_empty() => landed,
-            count = jobs.recv_many(&mut taken, AT_ONCE) => {
-                if count == 0 {
-                    return;
-                }
+            count = jobs.recv_many(&mut taken, AT_ONCE), if !no_more => {
+                no_more = count == 0;
                 for job in taken.drain(..) {
                     let number = desk.confirms.add(Arc::clone(&job.parcel));
                     flights.push(fly(&channel, job, number));
                 }
                 continue;
             }
+            else => return,
         };
         if desk.take(landed, &mut jobs) {
             let rest = async {
@@ -181,6 +190,10 @@ async fn run(
             };
             let _ = tokio::time::timeout(REST, rest).await;
             return;
+        }
+        if desk.was_refused && opened.elapsed() > RENEWED_AFTER {
+            // What it has taken it brings to an end. Who comes now opens another.
+            jobs.close();
         }
     }
 }
@@ -208,11 +221,13 @@ struct Desk {
     confirms: Confirms<Arc<Parcel>>,
     /// Confirmed, and to be told as soon as it is known what was returned.
     waiting: HashMap<u64, (oneshot::Sender<Outcome>, Outcome)>,
+    /// Whether the broker did not take one.
+    was_refused: bool,
 }
 
 impl Desk {
     fn new() -> Self {
-        Self { confirms: Confirms::new(), waiting: HashMap::new() }
+        Self { confirms: Confirms::new(), waiting: HashMap::new(), was_refused: false }
     }
 
     /// Takes flights in that ended, tells whom it can, and returns whether the channel is broken.
@@ -223,6 +238,7 @@ impl Desk {
             match result {
                 Ok(confirmation) => {
                     let fate = outcome_of(&confirmation);
+                    self.was_refused |= matches!(fate, Outcome::Refused(_));
                     self.waiting.insert(number, (outcome, fate));
                     confirmed.push(Confirmed { number, message: confirmation.take_message() });
                 }
