@@ -40,6 +40,11 @@ impl StoreError {
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
+
+    /// What it is due to.
+    pub(crate) fn cause(&self) -> String {
+        mmate_core::error_chain(&*self.source)
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -49,8 +54,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unknown => "it is not known whether it was done",
             StoreErrorKind::Permanent => "the store cannot do it",
         };
-        let cause = mmate_core::error_chain(&*self.source);
-        write!(f, "failed to {}: {kind}: {cause}", self.attempted)
+        write!(f, "failed to {}: {kind}: {}", self.attempted, self.cause())
     }
 }
 

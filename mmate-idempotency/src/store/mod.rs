@@ -1,8 +1,12 @@
 //! Stores: where the records are.
 
 mod clock;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "redis"))]
+pub(crate) mod coalesce;
 mod error;
 mod memory;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
@@ -17,8 +21,10 @@ pub(crate) use clock::Clock;
 pub use clock::ManualClock;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{InvalidTableName, SqliteStore};
+pub use sqlite::SqliteStore;
 
 use crate::protocol::{Claim, Digest, Grant, Held, Holder, Owner};
 

@@ -20,9 +20,8 @@ pub(crate) use self::failure::{failed, is_constraint, is_no_transaction};
 use self::gate::Gate;
 pub(crate) use self::gate::Inside;
 use self::hand::{Hand, Source};
-pub(crate) use self::rows::Aim;
-pub use self::table::InvalidTableName;
-use self::table::{DEFAULT_TABLE, Table};
+use self::table::Table;
+use super::sql::{Aim, DEFAULT_TABLE, InvalidTableName, millis};
 use super::{ClaimRequest, ManualClock, Permit, Promises, Store, StoreError};
 use crate::protocol::{Claim, Held, Retention};
 
@@ -170,8 +169,8 @@ impl Store for SqliteStore {
     }
 
     async fn heartbeat(&self, permit: &Permit, lease: Duration) -> Result<Held, StoreError> {
-        let lease = rows::millis(lease);
-        let kept = lease.saturating_add(rows::millis(self.retention.of_failures()));
+        let lease = millis(lease);
+        let kept = lease.saturating_add(millis(self.retention.of_failures()));
         let query = sqlx::query(AssertSqlSafe(self.table.heartbeat.clone()))
             .bind(self.now())
             .bind(permit.key().scope())
@@ -185,15 +184,14 @@ impl Store for SqliteStore {
     async fn complete(&self, permit: &Permit, reply: Option<Bytes>) -> Result<Held, StoreError> {
         let query = self
             .of_holder(&self.table.complete, permit)
-            .bind(self.retention.of_done().map(rows::millis))
+            .bind(self.retention.of_done().map(millis))
             .bind(reply.as_deref());
         self.held("complete a claim", query).await
     }
 
     async fn release(&self, permit: &Permit) -> Result<Held, StoreError> {
-        let query = self
-            .of_holder(&self.table.release, permit)
-            .bind(rows::millis(self.retention.of_failures()));
+        let query =
+            self.of_holder(&self.table.release, permit).bind(millis(self.retention.of_failures()));
         self.held("release a claim", query).await
     }
 

@@ -6,19 +6,8 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::failure::failed;
 use crate::protocol::FENCE_BITS;
+use crate::store::sql::{InvalidTableName, check_name};
 use crate::store::{StoreError, StoreErrorKind};
-
-/// A name that no table can have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{name:?} cannot be the name of a table: letters, digits and underscores can, not beginning \
-     with a digit, 63 at most"
-)]
-#[non_exhaustive]
-pub struct InvalidTableName {
-    /// The name.
-    pub name: String,
-}
 
 /// The table's name and the statements on it.
 #[derive(Debug, Clone)]
@@ -31,8 +20,6 @@ pub(crate) struct Table {
     pub(super) release: Arc<str>,
     pub(super) purge: Arc<str>,
 }
-
-pub(crate) const DEFAULT_TABLE: &str = "processed_messages";
 
 /// The store's time: that of a clock given for tests, else SQLite's own. Within one statement it
 /// stands still.
@@ -51,9 +38,7 @@ const MIGRATION: &str = include_str!(concat!(
 
 impl Table {
     pub(crate) fn new(name: &str) -> Result<Self, InvalidTableName> {
-        if !is_identifier(name) {
-            return Err(InvalidTableName { name: name.to_owned() });
-        }
+        check_name(name)?;
         let fill = |sql: &str| -> Arc<str> {
             sql.replace("{table}", name)
                 .replace("{now}", NOW)
@@ -146,14 +131,6 @@ impl Table {
     }
 }
 
-/// `^[A-Za-z_][A-Za-z0-9_]{0,62}$`: what stands within quotes needs no escaping.
-fn is_identifier(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() <= 63
-        && bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Column<'a> {
     name: &'a str,
@@ -200,18 +177,3 @@ const COLUMNS: [Column<'static>; 18] = [
     column("expires_at", "INTEGER", false, 0),
     column("reply", "BLOB", false, 0),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_name_is_an_identifier_and_nothing_else() {
-        for name in ["processed_messages", "_", "A1", &"x".repeat(63)] {
-            assert!(Table::new(name).is_ok(), "{name:?}");
-        }
-        for name in ["", "1a", "a b", "a\"; DROP TABLE x; --", "a.b", "ä", &"x".repeat(64)] {
-            assert!(Table::new(name).is_err(), "{name:?}");
-        }
-    }
-}

@@ -7,7 +7,8 @@ use sqlx_core::transaction::TransactionManager;
 
 use super::database::{TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
-use crate::store::sqlite::{Aim, Inside, failed, is_constraint, is_no_transaction};
+use crate::store::sql::Aim;
+use crate::store::sqlite::{Inside, failed, is_constraint, is_no_transaction};
 use crate::store::{ClaimRequest, InvalidTableName, ManualClock, SqliteStore, StoreError};
 
 impl sealed::Sealed for Sqlite {}

@@ -1,0 +1,8 @@
+//! What the stores in SQL databases have in common.
+
+mod name;
+mod row;
+
+pub use name::InvalidTableName;
+pub(crate) use name::{DEFAULT_TABLE, check_name};
+pub(crate) use row::{Aim, Row, millis};
