@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::message::{Envelope, Malformed, Message, MessageId, Meta};
 use crate::outcome::{DeadReason, HandlerError};
-use crate::publisher::{Lineage, Publisher};
+use crate::publisher::{Lineage, Publisher, hops};
 use crate::reply::ReplyPolicy;
 use crate::transport::Delivery;
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     /// The headers that what handlers publish takes over.
     pub(crate) propagated: Arc<[String]>,
     pub(crate) replies: ReplyPolicy,
+    /// How long the chain before a message may be.
+    pub(crate) max_hops: u32,
 }
 
 impl Context {
@@ -209,6 +211,12 @@ impl Context {
     #[must_use]
     pub fn routing_key(&self) -> &str {
         &self.routing_key
+    }
+
+    /// How many messages came before it in its chain: 0 for one that no handler published.
+    #[must_use]
+    pub fn hops(&self) -> u32 {
+        hops(&self.message.headers)
     }
 
     /// Which attempt this is, from 1. Deferrals and copies do not count.

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tracing::Instrument;
 
 use crate::context::Shared;
-use crate::message::{CorrelationId, Headers, MessageId, Meta, Outgoing};
+use crate::message::{CorrelationId, Headers, MessageId, Meta, Outgoing, wire};
 use crate::request::{Request, Requests};
 use crate::trace;
 use crate::transport::{Connection, Publication, PublishError, Transport, TransportError};
@@ -40,6 +40,8 @@ pub struct Publisher {
 pub(crate) struct Lineage {
     cause: Option<MessageId>,
     correlation: Option<CorrelationId>,
+    /// How many messages come before those that are published because of it.
+    hops: u32,
     scope: Arc<str>,
     published: AtomicU64,
     /// What goes from the message to all that is published because of it.
@@ -61,10 +63,17 @@ impl Lineage {
                 .clone()
                 .or_else(|| meta.correlation_id.clone())
                 .or_else(|| meta.id.as_ref().map(CorrelationId::from)),
+            hops: hops(headers).saturating_add(1),
             scope: Arc::clone(&shared.scope),
             published: AtomicU64::new(0),
         }
     }
+}
+
+/// How many messages came before one in its chain, by its headers.
+pub(crate) fn hops(headers: &Headers) -> u32 {
+    let hops = headers.int(wire::HOPS).unwrap_or_default();
+    u32::try_from(hops.max(0)).unwrap_or(u32::MAX)
 }
 
 impl Publisher {
@@ -183,9 +192,12 @@ impl Publisher {
     /// Gives a message its place in the conversation that it belongs to, and its id.
     pub(crate) fn attributed(&self, mut message: Outgoing) -> Outgoing {
         if let Some(lineage) = &self.lineage {
-            message.inherit(&lineage.inherited);
-            if let Some(correlation) = &lineage.correlation {
-                message.caused_by(correlation.clone(), lineage.cause.clone());
+            if !message.begins_chain() {
+                message.after_hops(lineage.hops);
+                message.inherit(&lineage.inherited);
+                if let Some(correlation) = &lineage.correlation {
+                    message.caused_by(correlation.clone(), lineage.cause.clone());
+                }
             }
             if let (Some(cause), false) = (&lineage.cause, message.has_id()) {
                 let ordinal = lineage.published.fetch_add(1, Ordering::Relaxed);

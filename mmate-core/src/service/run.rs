@@ -286,6 +286,7 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             publisher: running.publisher.clone(),
             propagated: Arc::clone(&propagated),
             replies: subscription.parts.replies.policy(&own_queues),
+            max_hops: service.max_hops,
         });
         let prefetch = subscription.parts.prefetch.get();
         let (consumer, consumers) = consume_all(&*running.connection, plans, prefetch).await?;

@@ -42,6 +42,9 @@ impl Outgoing {
         ] {
             headers.insert(name, value);
         }
+        if self.hops > 0 {
+            headers.insert(wire::HOPS, i64::from(self.hops));
+        }
         if let Some(conversation) = &self.conversation {
             headers.insert(wire::CONVERSATION, conversation.as_str());
         }
