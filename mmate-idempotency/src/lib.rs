@@ -3,6 +3,7 @@
 mod metrics;
 mod strategy;
 
+pub mod audit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod protocol;

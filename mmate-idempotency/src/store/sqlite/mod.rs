@@ -1,5 +1,6 @@
 //! Records in a SQLite database.
 
+mod audit;
 mod failure;
 mod gate;
 mod hand;
