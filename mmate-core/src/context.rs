@@ -4,6 +4,8 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::message::{Envelope, Malformed, Message, MessageId, Meta};
 use crate::outcome::{DeadReason, HandlerError};
 use crate::publisher::{Lineage, Publisher, hops};
@@ -41,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) replies: ReplyPolicy,
     /// How long the chain before a message may be.
     pub(crate) max_hops: u32,
+    /// Cancelled when the service stops.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Context {
@@ -257,6 +261,13 @@ impl Context {
             Ok(()) => Ok(Some(address)),
             Err(refused) => Err(HandlerError::dead(DeadReason::Malformed, refused)),
         }
+    }
+
+    /// Ready when the service stops: no more messages are fetched, and what is at hand has until the
+    /// end of the drain. For middleware that waits: it gives the message back then, such as by
+    /// deferring it.
+    pub async fn stopping(&self) {
+        self.shared.stopping.cancelled().await;
     }
 
     /// Leaves a value for extractors and inner middleware.

@@ -7,6 +7,7 @@ pub mod audit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod protocol;
+pub mod sequence;
 pub mod store;
 
 pub use store::{MemoryStore, Permit, Store, StoreError};

@@ -20,6 +20,8 @@ pub struct Surroundings {
     /// Whether the handler takes batches: many messages are then inside of the middleware at once,
     /// and wait for each other.
     pub batches: bool,
+    /// Whether messages of one key are handled one after another, in a lane.
+    pub ordered: bool,
     /// What the broker allows.
     pub limits: Limits,
 }
@@ -144,6 +146,7 @@ fn beyond_the_broker(subscription: &Subscription, limits: Limits) -> Vec<ConfigE
         prefetch: parts.prefetch.get(),
         concurrency: parts.concurrency,
         batches: handler.batching().is_some(),
+        ordered: parts.order.is_some(),
         limits,
     };
     for middleware in parts.all_middleware() {
