@@ -5,6 +5,7 @@ mod clock;
 pub(crate) mod coalesce;
 mod error;
 mod memory;
+mod metered;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
@@ -21,6 +22,7 @@ pub(crate) use clock::Clock;
 pub use clock::ManualClock;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
+pub(crate) use metered::Metered;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]

@@ -75,6 +75,7 @@ impl Lease {
         patience: Patience,
     ) -> Self {
         let (number, lost) = shared.keeper.hold(permit.clone(), lease, asked);
+        shared.meters().held.increment(1.0);
         Self { shared: Arc::clone(shared), permit, number, lost, patience, phase: Phase::Working }
     }
 
@@ -113,6 +114,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.shared.keeper.let_go(self.number);
+        self.shared.meters().held.decrement(1.0);
         let shared = || Arc::clone(&self.shared);
         match self.phase {
             Phase::Over => {}

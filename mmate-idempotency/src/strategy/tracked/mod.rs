@@ -25,7 +25,7 @@ use super::upkeep::Upkeep;
 use super::{shared_options, verdict};
 use crate::metrics::Meters;
 use crate::protocol::{Claim, Held};
-use crate::store::{ClaimRequest, Permit, Store, StoreError};
+use crate::store::{ClaimRequest, Metered, Permit, Store, StoreError};
 
 /// Claims a message in a store, handles it, and records that it is done.
 ///
@@ -100,7 +100,7 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 impl Tracked {
     /// Records in that store.
     pub fn new(store: impl Store) -> Self {
-        let store: Arc<dyn Store> = Arc::new(store);
+        let store: Arc<dyn Store> = Arc::new(Metered::new(store));
         Self {
             identity: Identity::default(),
             patience: Patience::default(),
