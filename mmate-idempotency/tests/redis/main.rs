@@ -2,4 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod house;
+mod proxy;
+
+mod addresses;
+mod answers;
+mod crashes;
+mod errors;
+mod failovers;
+mod forgetting;
+mod keeping;
+mod keys;
+mod outages;
 mod stores;
