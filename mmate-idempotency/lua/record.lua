@@ -36,13 +36,14 @@ if command == 'claim' then
     local lease, kept = tonumber(ARGV[5]), tonumber(ARGV[6])
 
     local function grant(fence, attempt, taken_over)
-        redis.call('DEL', key)
+        -- First what a server whose memory is full refuses.
         redis.call('HSET', key,
             'status', 'in-progress', 'owner', mine, 'fence', digits(fence),
             'attempt', digits(attempt), 'taken_over', taken_over, 'fingerprint', content,
             'claimed_at', digits(now), 'lease_until', digits(now + lease),
             'subscription', ARGV[7], 'service_name', ARGV[8], 'instance', ARGV[9],
             'correlation_id', ARGV[10], 'message_type', ARGV[11])
+        redis.call('HDEL', key, 'processed_at', 'reply')
         keep_until(now + lease + kept)
         return {'granted', digits(fence), digits(attempt), taken_over}
     end
@@ -76,22 +77,23 @@ local is_held = is_there and status == 'in-progress' and owner == mine
 -- Compared as text: what is granted was written by this script too.
 local is_latest = is_there and had[3] == granted
 
+if is_latest and status == ({complete = 'done', release = 'released'})[command] then
+    return 1
+elseif not is_held then
+    return 0
+end
+
+-- Once a script has removed something it may also add: what was begun is finished although the
+-- server's memory is full, while nothing new is.
+redis.call('HDEL', key, 'lease_until')
+
 if command == 'heartbeat' then
-    if not is_held then
-        return 0
-    end
     local lease, kept = tonumber(ARGV[5]), tonumber(ARGV[6])
     redis.call('HSET', key, 'lease_until', digits(now + lease))
     keep_until(now + lease + kept)
     return 1
 elseif command == 'complete' then
-    if is_latest and status == 'done' then
-        return 1
-    elseif not is_held then
-        return 0
-    end
     redis.call('HSET', key, 'status', 'done', 'processed_at', digits(now))
-    redis.call('HDEL', key, 'lease_until')
     if ARGV[6] == '1' then
         redis.call('HSET', key, 'reply', ARGV[7])
     end
@@ -104,13 +106,7 @@ elseif command == 'complete' then
     end
     return 1
 elseif command == 'release' then
-    if is_latest and status == 'released' then
-        return 1
-    elseif not is_held then
-        return 0
-    end
     redis.call('HSET', key, 'status', 'released')
-    redis.call('HDEL', key, 'lease_until')
     keep_until(now + tonumber(ARGV[5]))
     return 1
 end

@@ -17,7 +17,7 @@ async fn what_is_no_address_is_refused_at_once() {
         RedisStore::cluster([""; 0]).await.unwrap_err(),
         RedisStore::sentinel("name", [""; 0]).await.unwrap_err(),
     ] {
-        assert!(error.to_string().ends_with("there is no address"), "{error}");
+        assert!(error.to_string().contains("there is no address"), "{error}");
     }
 }
 
@@ -40,11 +40,8 @@ const SECRET: &str = "hunter2-and-more";
 
 #[tokio::test]
 async fn a_password_is_used_and_never_told() {
-    let config = format!("user {SECRET} on >{SECRET} ~* &* +@all\nuser default off");
-    let redis = Redis::options().config(&config);
-    // The fixture's own question is asked by the default user, so that is switched off afterwards.
-    let redis = redis.config("user default on nopass ~* &* +@all").start();
-    let redis = redis.unwrap();
+    let redis = Redis::start().unwrap();
+    redis.ask(&format!("ACL SETUSER {SECRET} on >{SECRET} ~* &* +@all")).unwrap();
     redis.ask("ACL SETUSER default off").unwrap();
     let url = format!("redis://{SECRET}:{SECRET}@127.0.0.1:{}/3", redis.port());
     let store = RedisStore::connect(&url).await.unwrap();

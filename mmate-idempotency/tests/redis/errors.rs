@@ -1,11 +1,11 @@
 //! What a server's refusals mean.
 
-use mmate_idempotency::protocol::Claim;
+use mmate_idempotency::protocol::{Claim, Held};
 use mmate_idempotency::store::StoreErrorKind::{self, Permanent, Unavailable};
 use mmate_idempotency::{RedisStore, Store};
 use mmate_test_support::Redis;
 
-use crate::house::{claim_when_it_answers, granted, request};
+use crate::house::{LEASE, claim_when_it_answers, granted, request};
 
 /// After these commands, what is the kind of a claim's failure?
 async fn kind_after(commands: &[&str]) -> (StoreErrorKind, String, RedisStore, Redis) {
@@ -16,7 +16,8 @@ async fn kind_after(commands: &[&str]) -> (StoreErrorKind, String, RedisStore, R
     for command in commands {
         redis.ask(command).unwrap();
     }
-    let error = store.claim(&request("a")).await.unwrap_err();
+    let answer = store.claim(&request("a")).await;
+    let Err(error) = answer else { panic!("after {commands:?}: {answer:?}") };
     (error.kind(), error.to_string(), store, redis)
 }
 
@@ -34,6 +35,28 @@ async fn a_server_that_takes_nothing_now_is_not_available() {
         let claim = claim_when_it_answers(&store, &request("a")).await;
         assert!(matches!(claim, Claim::Granted(_)), "nothing was changed, so it is granted now");
     }
+}
+
+/// What was begun is finished although the memory is full.
+#[tokio::test]
+async fn a_full_server_takes_nothing_new_and_loses_nothing_old() {
+    let redis = Redis::start().unwrap();
+    let store = RedisStore::connect(redis.url()).await.unwrap();
+    let mut permits = Vec::new();
+    for id in ["completed", "given back", "prolonged"] {
+        permits.push(granted(&store, id).await);
+    }
+    redis.ask("CONFIG SET maxmemory 1").unwrap();
+    let error = store.claim(&request("new")).await.unwrap_err();
+    assert_eq!(error.kind(), Unavailable, "{error}");
+    let reply = Some(vec![b'x'; 10_000].into());
+    assert_eq!(store.complete(&permits[0], reply.clone()).await.unwrap(), Held::Yes);
+    assert_eq!(store.release(&permits[1]).await.unwrap(), Held::Yes);
+    assert_eq!(store.heartbeat(&permits[2], LEASE).await.unwrap(), Held::Yes);
+    let Claim::Duplicate(seen) = store.claim(&request("completed")).await.unwrap() else {
+        panic!("it is done")
+    };
+    assert_eq!(seen.reply, reply);
 }
 
 #[tokio::test]

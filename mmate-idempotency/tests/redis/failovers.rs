@@ -39,13 +39,7 @@ async fn who_is_left_with_a_replica_finds_the_master() {
     let store = RedisStore::sentinel(RedisSentinel::MASTER_NAME, redis.urls()).await.unwrap();
     done(&store, "a").await;
     assert_eq!(redis.master().ask("WAIT 1 10000").unwrap(), "1");
-    let name = RedisSentinel::MASTER_NAME;
-    let sentinel = redis.urls()[0].clone();
-    let port: u16 = sentinel.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    std::io::Write::write_all(&mut stream, format!("SENTINEL FAILOVER {name}\r\n").as_bytes())
-        .unwrap();
-    redis.wait_for_failover();
+    redis.fail_over();
     let claim = claim_when_it_answers(&store, &request("a")).await;
     assert!(matches!(claim, Claim::Duplicate(_)), "{claim:?}");
     assert!(matches!(claim_when_it_answers(&store, &request("b")).await, Claim::Granted(_)));

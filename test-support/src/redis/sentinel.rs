@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{Redis, Role};
 use crate::error::StartError;
@@ -77,22 +80,39 @@ impl RedisSentinel {
         self.sentinels.iter().map(Redis::url).collect()
     }
 
-    /// Waits until what was the replica is the master, and a Sentinel says so.
+    /// Makes the replica the master and the master its replica, although nothing is wrong, and waits until it is so.
+    ///
+    /// # Panics
+    /// If that takes longer than a minute.
+    pub fn fail_over(&self) {
+        let command = format!("SENTINEL FAILOVER {}", Self::MASTER_NAME);
+        // Right after the start a Sentinel may not trust the replica yet.
+        until("a Sentinel begins a failover", || self.sentinels[0].ask(&command).is_ok());
+        self.wait_for_failover();
+        until("the old master follows", || {
+            self.master.ask("ROLE").is_ok_and(|role| role.starts_with("slave"))
+        });
+    }
+
+    /// Waits until what was the replica is the master, and all Sentinels say so.
     ///
     /// # Panics
     /// If that takes longer than a minute.
     pub fn wait_for_failover(&self) {
-        let began = Instant::now();
         let question = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {}", Self::MASTER_NAME);
         let expected = format!("127.0.0.1\n{}", self.replica.port());
-        let is_done = || {
-            let is_named = |one: &Redis| one.ask(&question).is_ok_and(|named| named == expected);
+        let is_named = |one: &Redis| one.ask(&question).is_ok_and(|named| named == expected);
+        until("the replica is the master", || {
             let role = self.replica.ask("ROLE");
             role.is_ok_and(|role| role.starts_with("master")) && self.sentinels.iter().all(is_named)
-        };
-        while !is_done() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the replica is not the master yet");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        });
+    }
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        thread::sleep(Duration::from_millis(20));
     }
 }
