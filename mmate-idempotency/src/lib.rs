@@ -10,6 +10,8 @@ pub mod protocol;
 pub mod sequence;
 pub mod store;
 
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};
 pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
 #[cfg(feature = "sqlite")]

@@ -6,6 +6,8 @@ pub(crate) mod coalesce;
 mod error;
 mod memory;
 mod metered;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
@@ -23,6 +25,8 @@ pub use clock::ManualClock;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 pub(crate) use metered::Metered;
+#[cfg(feature = "redis")]
+pub use redis::{InvalidPrefix, RedisStore};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]

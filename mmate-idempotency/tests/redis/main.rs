@@ -1,0 +1,17 @@
+//! Redis as a store: what it agrees to, what it survives, and what it forgets.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod house;
+mod proxy;
+
+mod addresses;
+mod answers;
+mod crashes;
+mod errors;
+mod failovers;
+mod forgetting;
+mod keeping;
+mod keys;
+mod outages;
+mod stores;
