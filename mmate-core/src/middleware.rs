@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::handler::AnyHandler;
 use crate::health::Status;
 use crate::outcome::{BoxError, HandlerError, Outcome};
+use crate::publisher::Publisher;
 use crate::service::Surroundings;
 
 /// Something that happens around the handling of each message.
@@ -59,6 +60,17 @@ pub trait Middleware: Send + Sync + 'static {
     /// # Errors
     /// The service then does not start.
     async fn start(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Called when all queues of the service are declared, before the first message: once for each
+    /// subscription that has this middleware. The publisher, which may be kept until
+    /// [`stop`](Self::stop), publishes in the service's name.
+    ///
+    /// # Errors
+    /// The service then does not start.
+    async fn ready(&self, publisher: &Publisher) -> Result<(), BoxError> {
+        let _ = publisher;
         Ok(())
     }
 

@@ -70,7 +70,8 @@ impl RetryPolicy {
     }
 
     /// The delay after the `attempt`-th attempt failed, or `None` if it was the last.
-    pub(crate) fn after(&self, attempt: u32) -> Option<Duration> {
+    #[must_use]
+    pub fn after(&self, attempt: u32) -> Option<Duration> {
         (attempt < self.max_attempts).then(|| self.delay(attempt, fastrand::f64()))
     }
 

@@ -18,8 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 pub(crate) use self::failure::{failed, is_constraint, is_no_transaction};
-use self::gate::Gate;
-pub(crate) use self::gate::Inside;
+pub(crate) use self::gate::{Gate, Inside};
 use self::hand::{Hand, Source};
 use self::table::Table;
 use super::sql::{Aim, DEFAULT_TABLE, InvalidTableName, millis};
