@@ -8,6 +8,8 @@ pub mod conformance;
 pub mod protocol;
 pub mod store;
 
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};
 pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
 #[cfg(feature = "sqlite")]
