@@ -10,10 +10,9 @@ pub mod store;
 
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};
 pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
-#[cfg(feature = "sqlite")]
-pub use {
-    store::SqliteStore,
-    strategy::{Transactional, TransactionalDatabase, Tx},
-};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use strategy::{Transactional, TransactionalDatabase, Tx};
