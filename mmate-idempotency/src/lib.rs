@@ -16,10 +16,11 @@ pub mod store;
 pub use store::RedisStore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use outbox::{Outbox, OutboxDatabase, OutboxError, OutboxMessage};
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};
 pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
-#[cfg(feature = "sqlite")]
-pub use {
-    store::SqliteStore,
-    strategy::{Transactional, TransactionalDatabase, Tx},
-};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use strategy::{Transactional, TransactionalDatabase, Tx};

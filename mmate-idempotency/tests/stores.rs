@@ -54,6 +54,10 @@ mod memory_in_parts {
     mmate_idempotency::store_conformance!(super::harness);
 }
 
+#[cfg(feature = "postgres")]
+#[path = "stores/postgres.rs"]
+mod postgres;
+
 #[cfg(feature = "sqlite")]
 mod sqlite {
     use std::time::SystemTime;

@@ -8,6 +8,8 @@ mod memory;
 mod metered;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
@@ -27,6 +29,8 @@ pub use memory::MemoryStore;
 pub(crate) use metered::Metered;
 #[cfg(feature = "redis")]
 pub use redis::{InvalidPrefix, RedisStore};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]

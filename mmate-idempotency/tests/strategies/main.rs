@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broker;
+mod databases;
 mod effects;
 mod faulty;
 mod house;

@@ -1,7 +1,12 @@
 //! Claim, effect and record in one database transaction.
 
+mod attempt;
 mod database;
+mod misuse;
 mod open;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod tx;
 
@@ -14,22 +19,20 @@ use async_trait::async_trait;
 use mmate_core::health::Status;
 use mmate_core::{
     BoxError, Context, HandlerError, Idempotency, Middleware, Next, Outcome, Surroundings,
-    error_chain,
 };
 use sqlx::Pool;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep};
 
+use self::attempt::End;
 pub use self::database::TransactionalDatabase;
-use self::database::Uncommitted;
-use self::open::{CommitError, Host, Open, Slot};
 pub use self::tx::Tx;
 use super::identity::Identity;
 use super::outage::{self, Patience, Teller};
 use super::upkeep::Upkeep;
 use super::{shared_options, verdict};
 use crate::metrics::Meters;
-use crate::protocol::{Claim, Retention};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
+use crate::protocol::Retention;
+use crate::store::{InvalidTableName, ManualClock, Store, StoreError};
 
 /// Applies the effect of each message exactly once per scope and id: the record that a message is
 /// done is written in the transaction of its effect, so there is either both or neither.
@@ -88,6 +91,7 @@ pub struct Transactional<DB: TransactionalDatabase> {
     purge_every: Duration,
     pool: Pool<DB>,
     store: DB::Store,
+    options: DB::Options,
     shared: Arc<Shared>,
 }
 
@@ -107,6 +111,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             patience: Patience::default(),
             purge_every: super::PURGE_EVERY,
             store: DB::store(pool.clone()),
+            options: DB::options(&pool),
             pool,
             shared: Arc::default(),
         }
@@ -144,32 +149,31 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
 #[async_trait]
 impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
-        // There is no lease: the claim is done with when the transaction ends.
-        let request = self.identity.claim(context, Duration::ZERO)?;
-        let has_record = request.is_some();
-        let Some((mut open, claim)) = self.begin(context, request).await else {
-            return Ok(verdict::trouble());
-        };
-        open = match claim {
-            None | Some(Claim::Granted(_)) => open,
-            Some(Claim::Duplicate(seen)) => {
-                self.rollback(open).await;
-                return Ok(verdict::duplicate(context, &seen));
+        let began = Instant::now();
+        let mut repetitions = 0;
+        // Of an attempt of which nobody knows whether it was committed.
+        let mut in_doubt = None;
+        loop {
+            let (error, again) = match self.attempt(context, next, &mut in_doubt).await {
+                End::Outcome(result) => return result,
+                End::InDoubt => (None, true),
+                End::GaveWay { error, again } => (error, again),
+            };
+            let may_repeat = again && repetitions < MOST_REPETITIONS;
+            if !may_repeat || began.elapsed() > self.patience.outage {
+                return match error {
+                    Some(error) if context.deferrals() >= MOST_DEFERRALS => Err(error),
+                    _ => Ok(verdict::trouble()),
+                };
             }
-            Some(Claim::Conflict) => {
-                self.rollback(open).await;
-                return Ok(verdict::conflict(context));
-            }
-            // By another strategy on the same table.
-            Some(Claim::Busy { remaining }) => {
-                self.rollback(open).await;
-                return Ok(verdict::busy(context, remaining));
-            }
-        };
-        if !has_record {
-            context.mark_unprotected();
+            repetitions += 1;
+            tracing::debug!(
+                message_id = context.message_id().map(tracing::field::display),
+                error = error.map(|error| error.chain()),
+                "the transaction of a message is repeated"
+            );
+            sleep(FIRST_PAUSE.mul_f64(fastrand::f64() * f64::from(1 << repetitions))).await;
         }
-        self.run(open, context, next).await
     }
 
     async fn start(&self) -> Result<(), BoxError> {
@@ -204,102 +208,17 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
 
 impl<DB: TransactionalDatabase> Idempotency for Transactional<DB> {}
 
+/// How often a transaction is repeated at once, after it had to give way to another one or it is
+/// not known whether it was committed. After that the message is deferred.
+const MOST_REPETITIONS: u32 = 5;
+
+/// How often a message is deferred at most because its transaction had to give way, before that is
+/// a failure of its handler.
+const MOST_DEFERRALS: u32 = 100;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
 impl<DB: TransactionalDatabase> Transactional<DB> {
-    /// A transaction, and in it the answer to the claim. `None` if the database does not answer for
-    /// longer than patience lasts.
-    async fn begin(
-        &self,
-        context: &Context,
-        request: Option<ClaimRequest<'_>>,
-    ) -> Option<(Open<DB>, Option<Claim>)> {
-        let Ok(turn) = timeout(self.patience.outage, DB::turn(&self.store)).await else {
-            tracing::warn!(
-                message_id = context.message_id().map(tracing::field::display),
-                "a message waited too long for its turn to write, and is deferred"
-            );
-            return None;
-        };
-        let told = |error: &StoreError| self.note(error);
-        let call = async || {
-            let mut open = Open::new(DB::begin(&self.pool).await?);
-            let claim = match &request {
-                Some(request) => Some(DB::record(&self.store, open.connection(), request).await?),
-                None => None,
-            };
-            Ok((open, claim))
-        };
-        let begun = outage::insist(self.patience, "begin with a message", told, call).await;
-        let (open, claim) = begun.ok()?;
-        if let Some(claim) = &claim {
-            self.meters().claimed(claim);
-        }
-        Some((open.within(turn), claim))
-    }
-
-    async fn run(
-        &self,
-        open: Open<DB>,
-        context: &mut Context,
-        next: Next<'_>,
-    ) -> Result<Outcome, HandlerError> {
-        let host = Host::new(open);
-        context.insert(host.slot());
-        let result = next.run(context).await;
-        context.remove::<Slot<DB>>();
-        match (result, host.close()) {
-            // An answer that says why it was not done is no reason to keep half of it.
-            (Ok(Outcome::Answered(answer)), Some(open)) if !answer.is_success() => {
-                self.rollback(open).await;
-                Ok(Outcome::Answered(answer))
-            }
-            (
-                Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_))),
-                Some(open),
-            ) => self.commit(open, context).await.map(|committed| committed.unwrap_or(outcome)),
-            (Ok(Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)), None) => {
-                Err(HandlerError::retryable(TxMisused::Kept))
-            }
-            (result, Some(open)) => {
-                self.rollback(open).await;
-                result
-            }
-            (result, None) => result,
-        }
-    }
-
-    /// Commits; an outcome comes back if it is not known whether that worked.
-    async fn commit(
-        &self,
-        open: Open<DB>,
-        context: &Context,
-    ) -> Result<Option<Outcome>, HandlerError> {
-        let error = match timeout(self.patience.answer, open.commit()).await {
-            Ok(Ok(())) => return Ok(None),
-            Ok(Err(CommitError::Savepoint)) => {
-                return Err(HandlerError::retryable(TxMisused::Savepoint));
-            }
-            Ok(Err(CommitError::Failed(error))) => match DB::uncommitted(&error) {
-                Uncommitted::Refused => return Err(HandlerError::retryable(error)),
-                Uncommitted::Ended => return Err(HandlerError::retryable(TxMisused::Ended)),
-                Uncommitted::Unknown => error_chain(&error),
-            },
-            Err(_) => format!("no answer within {:?}", self.patience.answer),
-        };
-        self.meters().uncertain.increment(1);
-        tracing::warn!(
-            message_id = context.message_id().map(tracing::field::display),
-            error,
-            "it is not known whether a commit took effect; the message is shown again, and the \
-             record decides"
-        );
-        Ok(Some(verdict::trouble()))
-    }
-
-    async fn rollback(&self, open: Open<DB>) {
-        // One that takes too long goes on when it is dropped.
-        let _ = timeout(self.patience.answer, open.rollback()).await;
-    }
-
     fn meters(&self) -> &Arc<Meters> {
         self.shared.meters.get_or_init(|| Arc::new(Meters::new(self.store.name())))
     }
@@ -307,23 +226,6 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     fn note(&self, error: &StoreError) {
         outage::note(self.meters(), &self.shared.teller, self.store.name(), error);
     }
-}
-
-/// A handler did with its transaction what it must not.
-#[derive(Debug, thiserror::Error)]
-enum TxMisused {
-    #[error(
-        "the handler returned while its Tx was still in use, so nothing can be committed; do not \
-         move it into a task that outlives the handler"
-    )]
-    Kept,
-    #[error("the handler returned with a savepoint open; commit it or roll it back before")]
-    Savepoint,
-    #[error(
-        "the handler ended its transaction by itself; whether it takes effect is decided by what \
-         the handler returns"
-    )]
-    Ended,
 }
 
 impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
@@ -334,6 +236,7 @@ impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
             purge_every: self.purge_every,
             pool: self.pool.clone(),
             store: self.store.clone(),
+            options: self.options.clone(),
             shared: Arc::clone(&self.shared),
         }
     }
