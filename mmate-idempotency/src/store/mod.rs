@@ -5,6 +5,8 @@ mod clock;
 pub(crate) mod coalesce;
 mod error;
 mod memory;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
@@ -21,6 +23,8 @@ pub(crate) use clock::Clock;
 pub use clock::ManualClock;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlStore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]

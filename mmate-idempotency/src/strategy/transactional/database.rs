@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
+use sqlx_core::transaction::TransactionManager as _;
 
 use crate::protocol::{Claim, Retention};
 use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
 
 /// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
-/// `sqlx::Sqlite`.
+/// `sqlx::Sqlite` and `sqlx::MySql`, each with the feature of its name.
 ///
 /// It cannot be implemented elsewhere; its methods are for the strategy only, and may change.
 #[async_trait]
@@ -49,6 +50,12 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         connection: &mut Self::Connection,
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError>;
+
+    /// Commits the transaction; an error means what [`uncommitted`](Self::uncommitted) says.
+    #[doc(hidden)]
+    async fn commit(connection: &mut Self::Connection) -> sqlx::Result<()> {
+        Self::TransactionManager::commit(connection).await
+    }
 
     /// What a failure to commit means.
     #[doc(hidden)]

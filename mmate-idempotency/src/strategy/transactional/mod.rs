@@ -1,7 +1,10 @@
 //! Claim, effect and record in one database transaction.
 
 mod database;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod open;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod tx;
 

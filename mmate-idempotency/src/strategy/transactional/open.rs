@@ -59,7 +59,7 @@ impl<DB: TransactionalDatabase> Open<DB> {
             // One commit would end a savepoint only.
             return Err(CommitError::Savepoint);
         }
-        let committed = <DB as Database>::TransactionManager::commit(&mut self.connection).await;
+        let committed = DB::commit(&mut self.connection).await;
         match &committed {
             Ok(()) => self.is_open = false,
             // Whether there still is a transaction, nobody knows.
