@@ -8,9 +8,7 @@ use futures_util::StreamExt;
 use tracing::Instrument;
 
 use crate::context::Shared;
-use crate::message::{
-    CorrelationId, Headers, InvalidMessage, MessageId, Meta, Outgoing, wire,
-};
+use crate::message::{CorrelationId, Headers, InvalidMessage, MessageId, Meta, Outgoing, wire};
 use crate::request::{Request, Requests};
 use crate::trace;
 use crate::transport::{Connection, Publication, PublishError, Transport, TransportError};

@@ -12,15 +12,17 @@ pub mod protocol;
 pub mod sequence;
 pub mod store;
 
-#[cfg(feature = "redis")]
-pub use store::RedisStore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use outbox::{Outbox, OutboxDatabase, OutboxError, OutboxMessage};
+#[cfg(feature = "mysql")]
+pub use store::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};
 pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use strategy::{Transactional, TransactionalDatabase, Tx};

@@ -6,10 +6,12 @@ pub(crate) mod coalesce;
 mod error;
 mod memory;
 mod metered;
-#[cfg(feature = "redis")]
-mod redis;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
@@ -27,10 +29,12 @@ pub use clock::ManualClock;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 pub(crate) use metered::Metered;
-#[cfg(feature = "redis")]
-pub use redis::{InvalidPrefix, RedisStore};
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+#[cfg(feature = "redis")]
+pub use redis::{InvalidPrefix, RedisStore};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]

@@ -5,7 +5,7 @@ mod identity;
 mod key;
 mod outage;
 mod tracked;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod transactional;
 mod upkeep;
 mod verdict;
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use fingerprint::Fingerprint;
 pub use key::{Key, MissingId};
 pub use tracked::{OnBusy, Tracked};
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use transactional::{Transactional, TransactionalDatabase, Tx};
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use crate::protocol::{Claim, Retention};
 use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
 
 /// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
-/// `sqlx::Sqlite` and `sqlx::Postgres`, each with the feature of its name.
+/// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql`, each with the feature of its name.
 ///
 /// It cannot be implemented elsewhere; its methods are for the strategy only, and may change.
 #[async_trait]

@@ -3,6 +3,8 @@
 mod attempt;
 mod database;
 mod misuse;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod open;
 #[cfg(feature = "postgres")]
 mod postgres;
