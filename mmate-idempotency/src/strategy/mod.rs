@@ -3,6 +3,7 @@
 mod fingerprint;
 mod identity;
 mod key;
+mod lease;
 mod outage;
 mod tracked;
 #[cfg(feature = "sqlite")]
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 pub use fingerprint::Fingerprint;
 pub use key::{Key, MissingId};
-pub use tracked::{OnBusy, Tracked};
+pub use lease::OnBusy;
+pub use tracked::Tracked;
 #[cfg(feature = "sqlite")]
 pub use transactional::{Transactional, TransactionalDatabase, Tx};
 
