@@ -28,7 +28,7 @@ pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
-use crate::protocol::{Claim, Digest, Grant, Held, Holder, Owner};
+use crate::protocol::{Claim, Digest, Grant, Held, Holder, Owner, Retention};
 
 /// A place for records. Each call is one round trip, and is atomic: no two claims of one key are
 /// ever granted at the same time, whatever process they come from.
@@ -42,6 +42,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// What may be relied on.
     fn promises(&self) -> Promises;
+
+    /// For how long records are kept, if the store can tell. A strategy warns at the start if that is
+    /// too short.
+    fn remembers(&self) -> Option<Retention> {
+        None
+    }
 
     /// Makes what the store needs, such as a table, or checks it if it is there.
     ///
@@ -316,6 +322,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn promises(&self) -> Promises {
         (**self).promises()
+    }
+
+    fn remembers(&self) -> Option<Retention> {
+        (**self).remembers()
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

@@ -102,15 +102,14 @@ impl Lease {
         self.phase = Phase::Over;
     }
 
-    /// Gives the claim back. If that fails, the end of the lease does the same.
-    pub(in crate::strategy) async fn release(mut self) {
+    /// Gives the claim back, and says whether it was held; nobody knows if the store does not
+    /// answer. The end of the lease then does the same.
+    pub(in crate::strategy) async fn release(mut self) -> Option<Held> {
         // What the handler left running must know before anybody else is let in.
         self.lost.set();
         let released = self.leases.release(&self.permit, self.patience).await;
         self.phase = Phase::Over;
-        if let Err(error) = released {
-            self.leases.note(&error);
-        }
+        released.inspect_err(|error| self.leases.note(error)).ok()
     }
 
     /// Records that the work is done. The lease is kept meanwhile.

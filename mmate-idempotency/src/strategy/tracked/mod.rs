@@ -17,7 +17,7 @@ use super::lease::{DEFAULT_LEASE, Lease, Leases, OnBusy, SHORTEST_LEASE, Turn, W
 use super::outage::{self, Patience};
 use super::{shared_options, verdict};
 use crate::protocol::{Claim, Held};
-use crate::store::{ClaimRequest, Permit, Store};
+use crate::store::{ClaimRequest, Permit, RecordKey, Store};
 
 /// Claims a message in a store, handles it, and records that it is done.
 ///
@@ -124,8 +124,13 @@ impl Middleware for Tracked {
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
+        self.identity.check()?;
         self.on_busy.check(surroundings)?;
         outage::check(self.patience, surroundings)
+    }
+
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.identity.warnings(self.leases.store().remembers(), surroundings)
     }
 
     fn status(&self) -> Status {
@@ -136,7 +141,7 @@ impl Middleware for Tracked {
     }
 
     fn provides(&self) -> Vec<TypeId> {
-        vec![TypeId::of::<Permit>()]
+        vec![TypeId::of::<Permit>(), TypeId::of::<RecordKey>()]
     }
 }
 

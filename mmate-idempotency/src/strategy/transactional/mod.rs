@@ -29,7 +29,7 @@ use super::upkeep::Upkeep;
 use super::{shared_options, verdict};
 use crate::metrics::Meters;
 use crate::protocol::{Claim, Retention};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, RecordKey, Store, StoreError};
 
 /// Applies the effect of each message exactly once per scope and id: the record that a message is
 /// done is written in the transaction of its effect, so there is either both or neither.
@@ -146,7 +146,7 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
         // There is no lease: the claim is done with when the transaction ends.
         let request = self.identity.claim(context, Duration::ZERO)?;
-        let has_record = request.is_some();
+        let key = request.as_ref().map(|request| request.key.clone());
         let Some((mut open, claim)) = self.begin(context, request).await else {
             return Ok(verdict::trouble());
         };
@@ -166,8 +166,9 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
                 return Ok(verdict::busy(context, remaining));
             }
         };
-        if !has_record {
-            context.mark_unprotected();
+        match key {
+            Some(key) => drop(context.insert(key)),
+            None => context.mark_unprotected(),
         }
         self.run(open, context, next).await
     }
@@ -190,7 +191,12 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
                          the messages one by one with .handler(…)";
             return Err(wrong.to_owned());
         }
+        self.identity.check()?;
         outage::check(self.patience, surroundings)
+    }
+
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.identity.warnings(self.store.remembers(), surroundings)
     }
 
     fn status(&self) -> Status {
@@ -198,7 +204,7 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     }
 
     fn provides(&self) -> Vec<TypeId> {
-        vec![TypeId::of::<Tx<DB>>()]
+        vec![TypeId::of::<Tx<DB>>(), TypeId::of::<RecordKey>()]
     }
 }
 
