@@ -1,7 +1,7 @@
 //! What is told before anything starts.
 
 use mmate_core::{HandlerError, InProcess, Service, Subscription};
-use mmate_idempotency::{Key, LockPermit, Locked, MemoryStore, Tracked};
+use mmate_idempotency::{Key, LockPermit, Locked, MemoryStore, Permit, Tracked, Transactional};
 
 use crate::scene::{by_order, orders};
 
@@ -51,4 +51,13 @@ async fn a_handler_that_takes_a_lock_and_has_none_does_not_start() {
     // The permit of a record is no lock.
     let strategy = Tracked::new(MemoryStore::new());
     refused(orders("q").idempotent(strategy).handler(handler)).await;
+}
+
+/// There is no lease in it that a fence could be of.
+#[tokio::test]
+async fn a_handler_that_takes_a_permit_and_has_a_transaction_does_not_start() {
+    let pool = sqlx::SqlitePool::connect_lazy("sqlite::memory:").unwrap();
+    let handler = async |_: Permit| Ok::<(), HandlerError>(());
+    let error = refused(orders("q").idempotent(Transactional::new(pool)).handler(handler)).await;
+    assert!(error.contains("Permit") && error.contains("Tracked::new(store)"), "{error}");
 }
