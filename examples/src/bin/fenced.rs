@@ -81,7 +81,7 @@ async fn write(
             .execute(&pool)
             .await?;
         println!("{} wrote {}", options.name, written.rows_affected());
-        Ok::<(), BoxError>(())
+        Ok::<(), HandlerError>(())
     })
     .await??;
     Ok(())

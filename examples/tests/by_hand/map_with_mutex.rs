@@ -39,7 +39,7 @@ fn mark_then_act(seen: &Seen, bank: &Bank) -> Subscription {
             }
             network.check()?;
             bank.charge(&id).await;
-            Ok(())
+            Ok::<(), HandlerError>(())
         }
     })
 }
@@ -62,7 +62,7 @@ fn mmate(strategy: Tracked, bank: &Bank, network: Option<FailsOnce>) -> Subscrip
     })
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn check_then_act_charges_twice_when_two_copies_come_together() {
     let bank = Bank::default();
     one_order_twice([check_then_act(&Seen::default(), &bank)]).await;
@@ -73,7 +73,7 @@ async fn check_then_act_charges_twice_when_two_copies_come_together() {
     assert_eq!(bank.charges(), ["order-7"]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn mark_then_act_loses_what_fails_once() {
     let bank = Bank::default();
     one_order(mark_then_act(&Seen::default(), &bank)).await;

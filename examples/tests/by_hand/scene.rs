@@ -25,7 +25,7 @@ impl Bank {
         self.charges.lock().unwrap().push(id.to_owned());
     }
 
-    /// The same, but slow: it takes until a second caller is there too, or half a second.
+    /// The same, but slow: it takes until a second caller is there too, or two seconds.
     pub(crate) async fn charge_slowly(&self, id: &str) {
         *self.arrived.0.lock().unwrap() += 1;
         self.arrived.1.notify_waiters();
@@ -39,7 +39,7 @@ impl Bank {
             }
         };
         // Whether it came or not, the card is charged.
-        let _ = timeout(Duration::from_millis(500), second).await;
+        let _ = timeout(Duration::from_secs(2), second).await;
         self.charge(id).await;
     }
 
