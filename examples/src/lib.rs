@@ -16,3 +16,13 @@ struct FrontPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/connecting.md")]
 struct Connecting;
+
+/// Those of the page about choosing a strategy.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/choosing-a-strategy.md")]
+struct Choosing;
+
+/// Those of the page about fences.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/fencing.md")]
+struct Fencing;

@@ -54,6 +54,13 @@ pub trait Middleware: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What works only as long as all goes well, each in a sentence with the values and the mend. It
+    /// stands in the log when the service starts.
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        let _ = surroundings;
+        Vec::new()
+    }
+
     /// Called before the first message, after the broker is connected: once for each subscription
     /// that has this middleware.
     ///
@@ -95,6 +102,12 @@ pub trait Middleware: Send + Sync + 'static {
 ///
 /// A type of its own, so that [`idempotent`](crate::SubscriptionBuilder::idempotent) takes no
 /// other middleware.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not suppress duplicates",
+    label = "not a strategy",
+    note = "strategies are `Transactional` and `Tracked`; other middleware, such as a lock \
+            (`Locked`), goes into `.middleware(…)`, around the strategy"
+)]
 pub trait Idempotency: Middleware {}
 
 /// The rest of the way to the handler.

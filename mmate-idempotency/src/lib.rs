@@ -8,6 +8,7 @@ mod strategy;
 pub mod audit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod fence;
 pub mod protocol;
 pub mod sequence;
 pub mod store;
@@ -23,6 +24,6 @@ pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};
-pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
+pub use strategy::{Fingerprint, Key, LockPermit, Locked, MissingId, OnBusy, Tracked};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use strategy::{Transactional, TransactionalDatabase, Tx};

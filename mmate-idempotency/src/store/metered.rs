@@ -9,7 +9,7 @@ use metrics::{Counter, Histogram};
 
 use super::{ClaimRequest, Permit, Promises, Store, StoreError};
 use crate::metrics::{stale_calls, store_call_seconds};
-use crate::protocol::{Claim, Held};
+use crate::protocol::{Claim, Held, Retention};
 
 /// A store whose calls are timed, and of whose answers those are counted that went to somebody who
 /// held a claim no more.
@@ -80,6 +80,10 @@ impl<S: Store> Metered<S> {
 impl<S: Store> Store for Metered<S> {
     fn name(&self) -> &'static str {
         self.store.name()
+    }
+
+    fn remembers(&self) -> Option<Retention> {
+        self.store.remembers()
     }
 
     fn promises(&self) -> Promises {

@@ -3,6 +3,8 @@
 mod fingerprint;
 mod identity;
 mod key;
+mod lease;
+mod locked;
 mod outage;
 mod tracked;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -14,7 +16,9 @@ use std::time::Duration;
 
 pub use fingerprint::Fingerprint;
 pub use key::{Key, MissingId};
-pub use tracked::{OnBusy, Tracked};
+pub use lease::OnBusy;
+pub use locked::{LockPermit, Locked};
+pub use tracked::Tracked;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use transactional::{Transactional, TransactionalDatabase, Tx};
 
@@ -38,6 +42,14 @@ macro_rules! shared_options {
         /// What tells two contents under one key apart; type and payload by default.
         pub fn fingerprint(mut self, fingerprint: $crate::Fingerprint) -> Self {
             self.identity.fingerprint = fingerprint;
+            self
+        }
+
+        /// How long after it was dead-lettered a message may be replayed, a day by default: what the
+        /// warning at the start assumes about a window that is too short. Nothing is refused for
+        /// being replayed later.
+        pub fn replayed_within(mut self, time: Duration) -> Self {
+            self.identity.replayed_within = time;
             self
         }
 

@@ -29,7 +29,7 @@ async fn start(house: &House, by: By) -> Running {
 }
 
 /// Publishes a message as a stranger would, with nothing but a body.
-async fn publish_raw(house: &House, mut change: impl FnMut(&mut Message), body: &str) {
+pub(crate) async fn publish_raw(house: &House, mut change: impl FnMut(&mut Message), body: &str) {
     let connection = house.broker.connect("stranger").await.unwrap();
     let mut message = Message::new(body.to_owned());
     change(&mut message);

@@ -12,6 +12,7 @@ mod house;
 
 mod acknowledgements;
 mod batches;
+mod business_keys;
 mod claims;
 mod conservation;
 mod copies;

@@ -146,6 +146,10 @@ impl Store for PostgresStore {
         "postgres"
     }
 
+    fn remembers(&self) -> Option<Retention> {
+        Some(self.records().retention)
+    }
+
     fn promises(&self) -> Promises {
         Promises { durable: true, shared: true, complete: true }
     }

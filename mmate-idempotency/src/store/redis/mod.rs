@@ -218,6 +218,10 @@ impl Store for RedisStore {
     }
 
     /// Before [`migrate`](Store::migrate) has looked at the servers, no more than that it is shared.
+    fn remembers(&self) -> Option<Retention> {
+        Some(self.calls().settings.retention)
+    }
+
     fn promises(&self) -> Promises {
         let looked = self.looked();
         let complete = looked.is_some_and(|keeping| {

@@ -151,6 +151,10 @@ impl Store for SqliteStore {
         Promises { durable: true, shared: true, complete: true }
     }
 
+    fn remembers(&self) -> Option<Retention> {
+        Some(self.retention)
+    }
+
     async fn migrate(&self) -> Result<(), StoreError> {
         const MAKING: &str = "make the table of processed messages";
         let mut hand = self.hand(MAKING).await?;

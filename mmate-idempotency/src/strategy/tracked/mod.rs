@@ -1,11 +1,8 @@
 //! Claim, handle, complete: records in a store of their own.
 
-mod keeper;
-mod lease;
-
 use std::any::TypeId;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,18 +11,13 @@ use mmate_core::{
     BoxError, Context, FromContext, HandlerError, Idempotency, Middleware, Next, Outcome,
     Requirement, Surroundings,
 };
-use tokio::time::{Instant, sleep};
-use tokio_util::task::TaskTracker;
 
-use self::keeper::Keeper;
-use self::lease::{Asking, Lease};
 use super::identity::Identity;
-use super::outage::{self, Patience, Teller};
-use super::upkeep::Upkeep;
+use super::lease::{DEFAULT_LEASE, Lease, Leases, OnBusy, SHORTEST_LEASE, Turn, Waited};
+use super::outage::{self, Patience};
 use super::{shared_options, verdict};
-use crate::metrics::Meters;
 use crate::protocol::{Claim, Held};
-use crate::store::{ClaimRequest, Metered, Permit, Store, StoreError};
+use crate::store::{ClaimRequest, Permit, RecordKey, Store};
 
 /// Claims a message in a store, handles it, and records that it is done.
 ///
@@ -65,42 +57,12 @@ pub struct Tracked {
     lease: Duration,
     on_busy: OnBusy,
     fail_open: bool,
-    shared: Arc<Shared>,
+    leases: Arc<Leases>,
 }
-
-/// What becomes of a copy of a message that somebody works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum OnBusy {
-    /// The broker shows it again later, which counts as no attempt. By then it is a duplicate, or
-    /// it takes over from a holder that failed. The default.
-    #[default]
-    Defer,
-    /// It waits for its turn here, with a handler's place taken, for so long; then it is deferred.
-    Wait(Duration),
-    /// It is acknowledged. **This loses the message** if the holder crashes: nobody has a copy
-    /// then. Only for messages that may be lost.
-    Drop,
-}
-
-/// What the clones of a strategy share.
-struct Shared {
-    store: Arc<dyn Store>,
-    keeper: Arc<Keeper>,
-    /// Releases and completions whose handlers are gone.
-    tracker: TaskTracker,
-    upkeep: Upkeep,
-    teller: Teller,
-    meters: OnceLock<Arc<Meters>>,
-}
-
-const DEFAULT_LEASE: Duration = Duration::from_secs(60);
-const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 
 impl Tracked {
     /// Records in that store.
     pub fn new(store: impl Store) -> Self {
-        let store: Arc<dyn Store> = Arc::new(Metered::new(store));
         Self {
             identity: Identity::default(),
             patience: Patience::default(),
@@ -108,14 +70,7 @@ impl Tracked {
             lease: DEFAULT_LEASE,
             on_busy: OnBusy::default(),
             fail_open: false,
-            shared: Arc::new(Shared {
-                keeper: Keeper::new(Arc::clone(&store)),
-                store,
-                tracker: TaskTracker::new(),
-                upkeep: Upkeep::default(),
-                teller: Teller::default(),
-                meters: OnceLock::new(),
-            }),
+            leases: Leases::new(store),
         }
     }
 
@@ -161,41 +116,32 @@ impl Middleware for Tracked {
     }
 
     async fn start(&self) -> Result<(), BoxError> {
-        self.shared.store.migrate().await?;
-        self.shared.keeper.start(self.lease);
-        self.shared.upkeep.start(&self.shared.store, self.purge_every, self.shared.meters());
-        Ok(())
+        self.leases.start(self.lease, self.purge_every).await
     }
 
     async fn stop(&self) {
-        self.shared.upkeep.stop();
-        // Others may share the strategy: it is closed only to see what is left end.
-        self.shared.tracker.close();
-        let left = tokio::time::timeout(self.patience.answer, self.shared.tracker.wait()).await;
-        self.shared.tracker.reopen();
-        if left.is_err() {
-            tracing::warn!("claims were not given back in time; they end with their leases");
-        }
+        self.leases.stop(self.patience).await;
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
-        if let OnBusy::Wait(longest) = self.on_busy {
-            surroundings
-                .may_hold(&format!("a copy waits up to {longest:?} for its turn"), longest)?;
-        }
+        self.identity.check()?;
+        self.on_busy.check(surroundings)?;
         outage::check(self.patience, surroundings)
     }
 
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.identity.warnings(self.leases.store().remembers(), surroundings)
+    }
+
     fn status(&self) -> Status {
-        let consequence = match self.fail_open {
+        self.leases.status(match self.fail_open {
             true => "messages run without protection against duplicates",
             false => "messages are held back",
-        };
-        self.shared.teller.status(self.shared.name(), consequence)
+        })
     }
 
     fn provides(&self) -> Vec<TypeId> {
-        vec![TypeId::of::<Permit>()]
+        vec![TypeId::of::<Permit>(), TypeId::of::<RecordKey>()]
     }
 }
 
@@ -210,21 +156,21 @@ enum Claimed {
 
 impl Tracked {
     async fn claim(&self, context: &Context, request: ClaimRequest<'_>) -> Claimed {
-        let shared = &self.shared;
-        let mut began = None;
-        let mut pause = FIRST_PAUSE;
+        // Who wants to go on without the store does not wait for it.
+        let outage = if self.fail_open { Duration::ZERO } else { self.patience.outage };
+        let patience = Patience { outage, ..self.patience };
+        let mut turn = Turn::new(self.on_busy);
         loop {
-            let (answer, asked) = self.ask(&request).await;
+            let (answer, asked) = self.leases.ask(&request, patience).await;
             let claim = match answer {
                 Ok(claim) => claim,
                 Err(_) if self.fail_open => return Claimed::Unprotected,
                 Err(_) => return Claimed::Answer(verdict::trouble()),
             };
-            shared.meters().claimed(&claim);
             let remaining = match claim {
                 Claim::Granted(grant) => {
                     let permit = Permit::new(&request, grant);
-                    let lease = Lease::new(shared, permit, self.lease, asked, self.patience);
+                    let lease = Lease::new(&self.leases, permit, self.lease, asked, self.patience);
                     return Claimed::Lease(lease);
                 }
                 Claim::Duplicate(seen) => {
@@ -233,41 +179,12 @@ impl Tracked {
                 Claim::Conflict => return Claimed::Answer(verdict::conflict(context)),
                 Claim::Busy { remaining } => remaining,
             };
-            match self.on_busy {
-                OnBusy::Drop => return Claimed::Answer(verdict::dropped(context)),
-                OnBusy::Wait(longest)
-                    if began.get_or_insert_with(Instant::now).elapsed() + pause <= longest =>
-                {
-                    sleep(pause.mul_f64(1.0 - 0.5 * fastrand::f64())).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                OnBusy::Wait(_) | OnBusy::Defer => {
-                    return Claimed::Answer(verdict::busy(context, remaining));
-                }
+            match turn.wait().await {
+                Waited::LookAgain => {}
+                Waited::Drop => return Claimed::Answer(verdict::dropped(context)),
+                Waited::Defer => return Claimed::Answer(verdict::busy(context, remaining)),
             }
         }
-    }
-
-    /// Asks the store until it answers or patience ends; and when the last question was put.
-    async fn ask(&self, request: &ClaimRequest<'_>) -> (Result<Claim, StoreError>, Instant) {
-        let shared = &self.shared;
-        // Who wants to go on without the store does not wait for it.
-        let outage = if self.fail_open { Duration::ZERO } else { self.patience.outage };
-        let patience = Patience { outage, ..self.patience };
-        let asking = Asking::new(shared, request, patience);
-        let mut asked = Instant::now();
-        let told = |error: &StoreError| {
-            outage::note(shared.meters(), &shared.teller, shared.name(), error);
-        };
-        let call = || {
-            asked = Instant::now();
-            shared.store.claim(request)
-        };
-        let answer = outage::insist(patience, "claim a key", told, call).await;
-        if answer.is_ok() {
-            asking.answered();
-        }
-        (answer, asked)
     }
 
     async fn run(
@@ -277,11 +194,7 @@ impl Tracked {
         next: Next<'_>,
     ) -> Result<Outcome, HandlerError> {
         context.insert(lease.permit().clone());
-        let result = tokio::select! {
-            biased;
-            result = next.run(context) => Some(result),
-            () = lease.lost() => None,
-        };
+        let result = lease.while_held(next.run(context)).await;
         context.remove::<Permit>();
         match result {
             Some(Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)))) => {
@@ -292,7 +205,6 @@ impl Tracked {
                 other
             }
             None => {
-                self.shared.meters().lease_lost.increment(1);
                 tracing::warn!(
                     message_id = context.message_id().map(tracing::field::display),
                     fence = lease.permit().fence(),
@@ -305,7 +217,7 @@ impl Tracked {
     }
 
     async fn complete(&self, lease: Lease, context: &Context, outcome: Outcome) -> Outcome {
-        let meters = self.shared.meters();
+        let meters = self.leases.meters();
         let message_id = context.message_id().map(tracing::field::display);
         let fence = lease.permit().fence();
         match lease.complete().await {
@@ -330,19 +242,6 @@ impl Tracked {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-impl Shared {
-    fn meters(&self) -> &Arc<Meters> {
-        self.meters.get_or_init(|| Arc::new(Meters::new(self.store.name())))
-    }
-
-    fn name(&self) -> &'static str {
-        self.store.name()
-    }
-}
-
 impl FromContext for Permit {
     async fn from_context(context: &Context) -> Result<Self, HandlerError> {
         let permit = context.extension::<Self>().cloned();
@@ -360,7 +259,7 @@ impl FromContext for Permit {
 impl fmt::Debug for Tracked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tracked")
-            .field("store", &self.shared.name())
+            .field("store", &self.leases.name())
             .field("identity", &self.identity)
             .field("lease", &self.lease)
             .field("on_busy", &self.on_busy)

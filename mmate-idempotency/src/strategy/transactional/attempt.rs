@@ -81,7 +81,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             Ok(request) => request,
             Err(error) => return End::Outcome(Err(error)),
         };
-        let has_record = request.is_some();
+        let key = request.as_ref().map(|request| request.key.clone());
         let (open, claim) = match self.begin(context, request).await {
             Some(Begun::Claimed(open, claim)) => (open, claim),
             Some(Begun::GaveWay) => return End::GaveWay { error: None, again: true },
@@ -89,8 +89,10 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         };
         let verdict = match (claim, in_doubt.take()) {
             (None | Some(Claim::Granted(_)), _) => {
-                if !has_record {
-                    context.mark_unprotected();
+                let has_record = key.is_some();
+                match key {
+                    Some(key) => drop(context.insert(key)),
+                    None => context.mark_unprotected(),
                 }
                 let end = self.run(open, context, next, in_doubt).await;
                 // Without a record nothing could be decided at once.

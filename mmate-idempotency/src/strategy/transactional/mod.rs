@@ -34,7 +34,7 @@ use super::upkeep::Upkeep;
 use super::{shared_options, verdict};
 use crate::metrics::Meters;
 use crate::protocol::Retention;
-use crate::store::{InvalidTableName, ManualClock, Store, StoreError};
+use crate::store::{InvalidTableName, ManualClock, RecordKey, Store, StoreError};
 
 /// Applies the effect of each message exactly once per scope and id: the record that a message is
 /// done is written in the transaction of its effect, so there is either both or neither.
@@ -196,7 +196,12 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
                          the messages one by one with .handler(…)";
             return Err(wrong.to_owned());
         }
+        self.identity.check()?;
         outage::check(self.patience, surroundings)
+    }
+
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.identity.warnings(self.store.remembers(), surroundings)
     }
 
     fn status(&self) -> Status {
@@ -204,7 +209,7 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     }
 
     fn provides(&self) -> Vec<TypeId> {
-        vec![TypeId::of::<Tx<DB>>()]
+        vec![TypeId::of::<Tx<DB>>(), TypeId::of::<RecordKey>()]
     }
 }
 

@@ -7,16 +7,15 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::Shared;
-use super::keeper::Lost;
+use super::Leases;
 use crate::protocol::{Grant, Held};
-use crate::store::{ClaimRequest, Permit, StoreError};
+use crate::store::{ClaimRequest, Lost, Permit, StoreError};
 use crate::strategy::outage::{self, Patience, ask};
 
 /// A claim that was asked for, and may have been granted without our knowing: until there is an
 /// answer, being dropped gives it back.
 pub(super) struct Asking<'a> {
-    shared: &'a Arc<Shared>,
+    leases: &'a Arc<Leases>,
     /// With a fence of 0, which no grant has. A claim in progress is known by its owner.
     permit: Option<Permit>,
     patience: Patience,
@@ -24,12 +23,12 @@ pub(super) struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     pub(super) fn new(
-        shared: &'a Arc<Shared>,
+        leases: &'a Arc<Leases>,
         request: &ClaimRequest<'_>,
         patience: Patience,
     ) -> Self {
         let grant = Grant { fence: 0, attempt: 0, taken_over: false };
-        Self { shared, permit: Some(Permit::new(request, grant)), patience }
+        Self { leases, permit: Some(Permit::new(request, grant)), patience }
     }
 
     /// There is an answer.
@@ -41,14 +40,14 @@ impl<'a> Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            Arc::clone(self.shared).release_later(permit, self.patience);
+            Arc::clone(self.leases).release_later(permit, self.patience);
         }
     }
 }
 
 /// A claim that is held, with its heartbeat.
-pub(super) struct Lease {
-    shared: Arc<Shared>,
+pub(in crate::strategy) struct Lease {
+    leases: Arc<Leases>,
     permit: Permit,
     number: u64,
     lost: Arc<Lost>,
@@ -67,45 +66,57 @@ enum Phase {
 }
 
 impl Lease {
-    pub(super) fn new(
-        shared: &Arc<Shared>,
+    pub(in crate::strategy) fn new(
+        leases: &Arc<Leases>,
         permit: Permit,
         lease: Duration,
         asked: Instant,
         patience: Patience,
     ) -> Self {
-        let (number, lost) = shared.keeper.hold(permit.clone(), lease, asked);
-        shared.meters().held.increment(1.0);
-        Self { shared: Arc::clone(shared), permit, number, lost, patience, phase: Phase::Working }
+        let (number, lost) = leases.keeper.hold(permit.clone(), lease, asked);
+        leases.meters().held.increment(1.0);
+        let permit = permit.watched(Arc::clone(&lost));
+        Self { leases: Arc::clone(leases), permit, number, lost, patience, phase: Phase::Working }
     }
 
-    pub(super) fn permit(&self) -> &Permit {
+    pub(in crate::strategy) fn permit(&self) -> &Permit {
         &self.permit
     }
 
-    /// Ready once the lease is lost.
-    pub(super) async fn lost(&self) {
-        self.lost.happens().await;
-    }
-
-    /// Lets go of a claim that is somebody else's by now.
-    pub(super) fn forget(mut self) {
-        self.phase = Phase::Over;
-    }
-
-    /// Gives the claim back. If that fails, the end of the lease does the same.
-    pub(super) async fn release(mut self) {
-        let released = self.shared.release(&self.permit, self.patience).await;
-        self.phase = Phase::Over;
-        if let Err(error) = released {
-            outage::note(self.shared.meters(), &self.shared.teller, self.shared.name(), &error);
+    /// Runs something for as long as the lease is held; `None` if it was lost before that ended.
+    pub(in crate::strategy) async fn while_held<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.lost.happens() => {
+                self.leases.meters().lease_lost.increment(1);
+                None
+            }
         }
     }
 
+    /// Lets go of a claim that is somebody else's by now.
+    pub(in crate::strategy) fn forget(mut self) {
+        self.phase = Phase::Over;
+    }
+
+    /// Gives the claim back, and says whether it was held; nobody knows if the store does not
+    /// answer. The end of the lease then does the same.
+    pub(in crate::strategy) async fn release(mut self) -> Option<Held> {
+        // What the handler left running must know before anybody else is let in.
+        self.lost.set();
+        let released = self.leases.release(&self.permit, self.patience).await;
+        self.phase = Phase::Over;
+        released.inspect_err(|error| self.leases.note(error)).ok()
+    }
+
     /// Records that the work is done. The lease is kept meanwhile.
-    pub(super) async fn complete(mut self) -> Result<Held, StoreError> {
+    pub(in crate::strategy) async fn complete(mut self) -> Result<Held, StoreError> {
         self.phase = Phase::Completing;
-        let completed = self.shared.complete(&self.permit, self.patience).await;
+        let completed = self.leases.complete(&self.permit, self.patience).await;
         self.phase = Phase::Over;
         completed
     }
@@ -113,26 +124,27 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.keeper.let_go(self.number);
-        self.shared.meters().held.decrement(1.0);
-        let shared = || Arc::clone(&self.shared);
+        self.leases.keeper.let_go(self.number);
+        self.leases.meters().held.decrement(1.0);
+        let leases = || Arc::clone(&self.leases);
         match self.phase {
             Phase::Over => {}
-            Phase::Working => shared().release_later(self.permit.clone(), self.patience),
-            Phase::Completing => shared().complete_later(self.permit.clone(), self.patience),
+            Phase::Working => {
+                self.lost.set();
+                leases().release_later(self.permit.clone(), self.patience);
+            }
+            Phase::Completing => leases().complete_later(self.permit.clone(), self.patience),
         }
     }
 }
 
-impl Shared {
+impl Leases {
     async fn release(&self, permit: &Permit, patience: Patience) -> Result<Held, StoreError> {
         ask(patience, "release a claim", self.store.release(permit)).await
     }
 
     async fn complete(&self, permit: &Permit, patience: Patience) -> Result<Held, StoreError> {
-        let told = |error: &StoreError| {
-            outage::note(self.meters(), &self.teller, self.name(), error);
-        };
+        let told = |error: &StoreError| self.note(error);
         let call = || self.store.complete(permit, None);
         outage::insist(patience, "complete a claim", told, call).await
     }

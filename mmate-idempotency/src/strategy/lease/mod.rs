@@ -1,0 +1,117 @@
+//! Claims that are held by a lease: what the strategies with a store of their own have in common.
+
+mod busy;
+mod held;
+mod keeper;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mmate_core::BoxError;
+use mmate_core::health::Status;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+pub use self::busy::OnBusy;
+pub(super) use self::busy::{Turn, Waited};
+use self::held::Asking;
+pub(super) use self::held::Lease;
+use self::keeper::Keeper;
+use super::outage::{self, Patience, Teller};
+use super::upkeep::Upkeep;
+use crate::metrics::Meters;
+use crate::protocol::Claim;
+use crate::store::{ClaimRequest, Metered, Store, StoreError};
+
+pub(super) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+pub(super) const SHORTEST_LEASE: Duration = Duration::from_millis(10);
+
+/// A store, and the claims that are held in it. The clones of a strategy share it.
+pub(super) struct Leases {
+    store: Arc<dyn Store>,
+    keeper: Arc<Keeper>,
+    /// Releases and completions whose handlers are gone.
+    tracker: TaskTracker,
+    upkeep: Upkeep,
+    teller: Teller,
+    meters: OnceLock<Arc<Meters>>,
+}
+
+impl Leases {
+    pub(super) fn new(store: impl Store) -> Arc<Self> {
+        let store: Arc<dyn Store> = Arc::new(Metered::new(store));
+        Arc::new(Self {
+            keeper: Keeper::new(Arc::clone(&store)),
+            store,
+            tracker: TaskTracker::new(),
+            upkeep: Upkeep::default(),
+            teller: Teller::default(),
+            meters: OnceLock::new(),
+        })
+    }
+
+    /// For one more subscription, whose claims have this lease.
+    pub(super) async fn start(
+        &self,
+        lease: Duration,
+        purge_every: Duration,
+    ) -> Result<(), BoxError> {
+        self.store.migrate().await?;
+        self.keeper.start(lease);
+        self.upkeep.start(&self.store, purge_every, self.meters());
+        Ok(())
+    }
+
+    /// For one subscription less.
+    pub(super) async fn stop(&self, patience: Patience) {
+        self.upkeep.stop();
+        // Others may share the strategy: it is closed only to see what is left end.
+        self.tracker.close();
+        let left = timeout(patience.answer, self.tracker.wait()).await;
+        self.tracker.reopen();
+        if left.is_err() {
+            tracing::warn!("claims were not given back in time; they end with their leases");
+        }
+    }
+
+    /// Asks the store until it answers or patience ends; and when the last question was put.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        request: &ClaimRequest<'_>,
+        patience: Patience,
+    ) -> (Result<Claim, StoreError>, Instant) {
+        let asking = Asking::new(self, request, patience);
+        let mut asked = Instant::now();
+        let told = |error: &StoreError| self.note(error);
+        let call = || {
+            asked = Instant::now();
+            self.store.claim(request)
+        };
+        let answer = outage::insist(patience, "claim a key", told, call).await;
+        if let Ok(claim) = &answer {
+            asking.answered();
+            self.meters().claimed(claim);
+        }
+        (answer, asked)
+    }
+
+    pub(super) fn status(&self, consequence: &str) -> Status {
+        self.teller.status(self.name(), consequence)
+    }
+
+    pub(super) fn meters(&self) -> &Arc<Meters> {
+        self.meters.get_or_init(|| Arc::new(Meters::new(self.store.name())))
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.store.name()
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn note(&self, error: &StoreError) {
+        outage::note(self.meters(), &self.teller, self.name(), error);
+    }
+}
