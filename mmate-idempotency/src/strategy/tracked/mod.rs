@@ -24,7 +24,7 @@ use super::outage::{self, Patience, Teller};
 use super::upkeep::Upkeep;
 use super::{shared_options, verdict};
 use crate::metrics::Meters;
-use crate::protocol::{Claim, Held};
+use crate::protocol::{Claim, Fate, Held, is_acknowledged};
 use crate::store::{ClaimRequest, Permit, Store, StoreError};
 
 /// Claims a message in a store, handles it, and records that it is done.
@@ -215,23 +215,21 @@ impl Tracked {
         let mut pause = FIRST_PAUSE;
         loop {
             let (answer, asked) = self.ask(&request).await;
-            let claim = match answer {
-                Ok(claim) => claim,
+            match &answer {
+                Ok(claim) => shared.meters().claimed(claim),
                 Err(_) if self.fail_open => return Claimed::Unprotected,
-                Err(_) => return Claimed::Answer(verdict::trouble()),
-            };
-            shared.meters().claimed(&claim);
-            let remaining = match claim {
-                Claim::Granted(grant) => {
+                Err(_) => {}
+            }
+            let remaining = match Fate::of_claim(answer.ok()) {
+                Fate::Run(grant) => {
                     let permit = Permit::new(&request, grant);
                     let lease = Lease::new(shared, permit, self.lease, asked, self.patience);
                     return Claimed::Lease(lease);
                 }
-                Claim::Duplicate(seen) => {
-                    return Claimed::Answer(verdict::duplicate(context, &seen));
-                }
-                Claim::Conflict => return Claimed::Answer(verdict::conflict(context)),
-                Claim::Busy { remaining } => remaining,
+                Fate::Skip(seen) => return Claimed::Answer(verdict::duplicate(context, &seen)),
+                Fate::Conflict => return Claimed::Answer(verdict::conflict(context)),
+                Fate::Unanswered => return Claimed::Answer(verdict::trouble()),
+                Fate::Busy(remaining) => remaining,
             };
             match self.on_busy {
                 OnBusy::Drop => return Claimed::Answer(verdict::dropped(context)),
@@ -308,9 +306,12 @@ impl Tracked {
         let meters = self.shared.meters();
         let message_id = context.message_id().map(tracing::field::display);
         let fence = lease.permit().fence();
-        match lease.complete().await {
-            Ok(Held::Yes) => return outcome,
-            Ok(Held::Refused) => {
+        let completed = lease.complete().await;
+        if is_acknowledged(completed.as_ref().ok().copied()) {
+            return outcome;
+        }
+        match completed {
+            Ok(_) => {
                 meters.lease_lost.increment(1);
                 tracing::warn!(
                     message_id,
