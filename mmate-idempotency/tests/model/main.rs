@@ -16,6 +16,7 @@ mod moves;
 mod rules;
 mod sound;
 mod store;
+mod stuck;
 mod tracked;
 mod transaction;
 mod turn;

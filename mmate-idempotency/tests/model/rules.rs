@@ -54,6 +54,7 @@ pub(crate) enum Defect {
     ForgetInProgress,
     NoHeartbeat,
     TakeoverBeforeTheEnd,
+    NeverTakenOver,
     FenceFromOne,
     AckOnUnknownCommit,
     DeadLetterOnUnknownCommit,

@@ -45,6 +45,13 @@ impl Turn<'_> {
                 let later = time(self.world.now) + *remaining;
                 verdict = self.step(message, command, later);
             }
+            (Some(Defect::NeverTakenOver), Verdict::Claim(claim @ Claim::Granted(_))) => {
+                let had = before.as_ref().and_then(owner_of);
+                if had.is_some_and(|had| had != owner.owner()) {
+                    *claim = Claim::Busy { remaining: millis(1) };
+                    self.slot(message).record = before.clone();
+                }
+            }
             (Some(Defect::AckWhenBusy), Verdict::Claim(claim @ Claim::Busy { .. })) => {
                 let by = Arc::clone(&self.rules.by);
                 *claim = Claim::Duplicate(Seen { since: Time::default(), by, reply: None });
@@ -87,9 +94,11 @@ impl Turn<'_> {
             slot.excused = true;
             self.sights.see(Sight::Takeover);
         }
-        if before.is_some_and(|before| is_done(before) && is_over(before, now)) {
+        if let Some(before) = before.filter(|before| is_over(before, now)) {
             slot.excused = true;
-            self.sights.see(Sight::RunAgainAfterWindow);
+            if is_done(before) {
+                self.sights.see(Sight::RunAgainAfterWindow);
+            }
         }
         let rules = self.rules;
         let others = self.world.instances.iter().filter_map(|phase| match phase {
@@ -146,7 +155,8 @@ impl Turn<'_> {
             if is_gone && time(self.world.now) < work.lease_until {
                 self.wrong(Wrong::ForgotInProgress);
             }
-        } else if before.is_some_and(|before| is_done(&before)) && is_gone {
+        }
+        if is_gone {
             self.slot(message).excused = true;
         }
     }

@@ -95,7 +95,9 @@ impl Turn<'_> {
         let phase = std::mem::replace(&mut self.world.instances[number], Phase::Idle);
         self.leave(&phase);
         match phase {
-            Phase::Asking { task, owner, ends, .. } if self.rules.has(Defect::RunWhenUnanswered) => {
+            Phase::Asking { task, owner, ends, .. }
+                if self.rules.has(Defect::RunWhenUnanswered) =>
+            {
                 let grant = Grant { fence: u64::MAX, attempt: 1, taken_over: false };
                 self.claimed(number, task, owner, ends, Claim::Granted(grant));
             }

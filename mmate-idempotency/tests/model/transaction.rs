@@ -4,6 +4,7 @@
 use mmate_idempotency::protocol::Fate;
 
 use super::rules::Defect;
+use super::store::is_over;
 use super::turn::Turn;
 use super::world::{Phase, Session, Task};
 use super::wrong::{Sight, Wrong};
@@ -34,6 +35,11 @@ impl Turn<'_> {
     /// The database makes a transaction last.
     pub(super) fn commit(&mut self, session: Session) {
         let (record, _) = self.in_transaction(session.message, session.at);
+        let slot = self.slot(session.message);
+        if slot.record.as_ref().is_some_and(|before| is_over(before, session.at)) {
+            slot.excused = true;
+            self.sights.see(Sight::RunAgainAfterWindow);
+        }
         let slot = self.slot(session.message);
         if let Some(record) = record {
             let rises = record.fence > slot.highest;
@@ -83,7 +89,8 @@ impl Turn<'_> {
         self.world.left.losses -= 1;
         match self.world.instances[number] {
             Phase::InTransaction { task, affected, .. } => {
-                self.world.instances[number] = Phase::InTransaction { task, session: None, affected };
+                self.world.instances[number] =
+                    Phase::InTransaction { task, session: None, affected };
             }
             Phase::Committing { task, .. } => {
                 self.sights.see(Sight::UncommittedUnheard);

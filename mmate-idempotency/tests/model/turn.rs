@@ -4,7 +4,7 @@ use mmate_idempotency::protocol::Fate;
 
 use super::moves::Move;
 use super::rules::{Rules, Strategy};
-use super::store::{is_done, is_over};
+use super::store::is_done;
 use super::world::{Phase, Slot, Stray, Task, Then, World};
 use super::wrong::{Sight, Sights, Wrong};
 
@@ -126,12 +126,11 @@ impl Turn<'_> {
 
     /// Writes an acknowledgement: the moment from when on nobody has the message but who did it.
     pub(super) fn acknowledge(&mut self, task: Task) {
-        let now = self.world.now;
         if self.world.books[usize::from(task.message)].effects == 0 {
             self.wrong(Wrong::AckedWithoutEffect);
         }
         let Slot { record, excused, .. } = self.slot(task.message);
-        let is_done = record.as_ref().is_some_and(|record| is_done(record) && !is_over(record, now));
+        let is_done = record.as_ref().is_some_and(is_done);
         if !is_done && !*excused && !self.rules.is_locked() {
             self.wrong(Wrong::AckedUndone);
         }

@@ -60,17 +60,43 @@ pub(crate) enum Phase {
     Idle,
     /// The claim is on its way. If it is granted, the lease ends then, as far as the instance
     /// knows.
-    Asking { task: Task, owner: u8, ends: u8, has_checked: bool },
+    Asking {
+        task: Task,
+        owner: u8,
+        ends: u8,
+        has_checked: bool,
+    },
     /// The handler runs.
-    Working { task: Task, hold: Hold, ends: u8, beat: Option<u8>, is_lost: bool, affected: bool },
+    Working {
+        task: Task,
+        hold: Hold,
+        ends: u8,
+        beat: Option<u8>,
+        is_lost: bool,
+        affected: bool,
+    },
     /// The completion, or the release, is on its way.
-    Closing { task: Task, hold: Hold, ends: u8, then: Then },
+    Closing {
+        task: Task,
+        hold: Hold,
+        ends: u8,
+        then: Then,
+    },
     /// It waits for the lock on the key, in a transaction.
-    Waiting { task: Task },
+    Waiting {
+        task: Task,
+    },
     /// The handler runs, in a transaction. The database may have ended it.
-    InTransaction { task: Task, session: Option<Session>, affected: bool },
+    InTransaction {
+        task: Task,
+        session: Option<Session>,
+        affected: bool,
+    },
     /// The commit is on its way.
-    Committing { task: Task, session: Session },
+    Committing {
+        task: Task,
+        session: Session,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,7 +180,8 @@ impl World {
             self.instances.iter().any(|phase| phase.owner() == Some(owner))
                 || self.strays.iter().any(|stray| stray.owner() == Some(owner))
                 || self.slots.iter().any(|slot| {
-                    slot.record.as_ref().and_then(owner_of) == Some(Hold { owner, fence: 0 }.owner())
+                    slot.record.as_ref().and_then(owner_of)
+                        == Some(Hold { owner, fence: 0 }.owner())
                 })
         };
         (1..).find(|owner| !is_used(*owner)).expect("few are in use")
@@ -252,7 +279,9 @@ impl Stray {
         match self {
             Self::Call { call, .. } => Some(match call {
                 Call::Claim { owner } => *owner,
-                Call::Beat { hold } | Call::Complete { hold } | Call::Release { hold } => hold.owner,
+                Call::Beat { hold } | Call::Complete { hold } | Call::Release { hold } => {
+                    hold.owner
+                }
             }),
             Self::Session { .. } => None,
         }
