@@ -47,8 +47,10 @@ pub mod concurrency;
 mod harness;
 pub mod identity;
 pub mod ownership;
+mod plan;
 pub mod promises;
 pub mod retention;
+mod sequel;
 mod stage;
 
 pub use harness::{Harness, RETENTION, within_limit};

@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::lease::{DEFAULT_LEASE, Lease, Leases, OnBusy, SHORTEST_LEASE, Turn, Waited};
 use super::outage::{self, Patience};
 use super::{shared_options, verdict};
-use crate::protocol::{Claim, Held};
+use crate::protocol::{Fate, Held, is_acknowledged};
 use crate::store::{ClaimRequest, Permit, RecordKey, Store};
 
 /// Claims a message in a store, handles it, and records that it is done.
@@ -162,22 +162,19 @@ impl Tracked {
         let mut turn = Turn::new(self.on_busy);
         loop {
             let (answer, asked) = self.leases.ask(&request, patience).await;
-            let claim = match answer {
-                Ok(claim) => claim,
-                Err(_) if self.fail_open => return Claimed::Unprotected,
-                Err(_) => return Claimed::Answer(verdict::trouble()),
-            };
-            let remaining = match claim {
-                Claim::Granted(grant) => {
+            if answer.is_err() && self.fail_open {
+                return Claimed::Unprotected;
+            }
+            let remaining = match Fate::of_claim(answer.ok()) {
+                Fate::Run(grant) => {
                     let permit = Permit::new(&request, grant);
                     let lease = Lease::new(&self.leases, permit, self.lease, asked, self.patience);
                     return Claimed::Lease(lease);
                 }
-                Claim::Duplicate(seen) => {
-                    return Claimed::Answer(verdict::duplicate(context, &seen));
-                }
-                Claim::Conflict => return Claimed::Answer(verdict::conflict(context)),
-                Claim::Busy { remaining } => remaining,
+                Fate::Skip(seen) => return Claimed::Answer(verdict::duplicate(context, &seen)),
+                Fate::Conflict => return Claimed::Answer(verdict::conflict(context)),
+                Fate::Unanswered => return Claimed::Answer(verdict::trouble()),
+                Fate::Busy(remaining) => remaining,
             };
             match turn.wait().await {
                 Waited::LookAgain => {}
@@ -220,9 +217,12 @@ impl Tracked {
         let meters = self.leases.meters();
         let message_id = context.message_id().map(tracing::field::display);
         let fence = lease.permit().fence();
-        match lease.complete().await {
-            Ok(Held::Yes) => return outcome,
-            Ok(Held::Refused) => {
+        let completed = lease.complete().await;
+        if is_acknowledged(completed.as_ref().ok().copied()) {
+            return outcome;
+        }
+        match completed {
+            Ok(_) => {
                 meters.lease_lost.increment(1);
                 tracing::warn!(
                     message_id,
