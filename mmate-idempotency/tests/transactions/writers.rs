@@ -17,7 +17,7 @@ use crate::bench::{Bench, done, effect, thing};
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_thousand_cuts_around_the_commit_none_loses_and_none_doubles() {
     const CUTS: usize = 1000;
-    let bench = Bench::new().await;
+    let bench = Bench::<Sqlite>::new().await;
     let publisher = Publisher::connect(&bench.broker, "p").await.unwrap();
     let mut random = fastrand::Rng::with_seed(16);
     let (returned, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -75,7 +75,7 @@ async fn of_a_thousand_cuts_around_the_commit_none_loses_and_none_doubles() {
 /// The one who waits at the gate gets in after the one before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_of_one_process_take_turns_in_order_and_never_meet_a_busy_database() {
-    let bench = Bench::new().await;
+    let bench = Bench::<Sqlite>::new().await;
     let busy = Arc::new(AtomicBool::new(false));
     let order = Arc::new(Mutex::new(Vec::new()));
     let handler = |name: &'static str| {
@@ -94,7 +94,7 @@ async fn writers_of_one_process_take_turns_in_order_and_never_meet_a_busy_databa
     };
     // Two pools of one file, with a timeout that tolerates no waiting.
     let options = SqliteConnectOptions::new()
-        .filename(bench.folder.path().join("bench.db"))
+        .filename(bench.home.path().join("bench.db"))
         .busy_timeout(Duration::ZERO);
     let other = SqlitePoolOptions::new().connect_with(options.clone()).await.unwrap();
     let another = SqlitePoolOptions::new().connect_with(options).await.unwrap();
