@@ -5,5 +5,6 @@
 mod bench;
 mod handlers;
 mod place;
+mod postgres;
 mod starting;
 mod writers;

@@ -7,6 +7,8 @@ use futures_util::future::BoxFuture;
 use mmate_idempotency::TransactionalDatabase;
 use sqlx::Pool;
 
+pub(crate) use self::postgres::Schema;
+
 /// A database under test.
 pub(crate) trait Place: TransactionalDatabase {
     /// What is one bench's, and goes with it.
