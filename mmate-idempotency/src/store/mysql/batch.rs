@@ -13,7 +13,7 @@ use super::records::{Records, refusal};
 use super::session::{ANSWERS_OF_BEGIN, Answer, BEGIN, Session, ask};
 use crate::protocol::{Claim, Held, Verdict};
 use crate::store::coalesce::{Call, ClaimCall, Together};
-use crate::store::sql::Row;
+use crate::store::sql::{Aim, Row};
 use crate::store::{ClaimRequest, Claimant, RecordKey, StoreError, StoreErrorKind};
 
 #[async_trait]
@@ -75,8 +75,10 @@ impl Records {
             }
         }
         if !claims.is_empty() {
-            let all: Vec<_> =
-                claims.iter().map(|(_, claim)| (*claim, self.term(claim.lease))).collect();
+            let all: Vec<_> = claims
+                .iter()
+                .map(|(_, claim)| (*claim, self.term(Aim::Work, claim.lease)))
+                .collect();
             statements.push_str("; ");
             self.write_claims(&mut statements, &all);
         }

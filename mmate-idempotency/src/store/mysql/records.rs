@@ -8,7 +8,7 @@ use super::statement::Value;
 use super::table::Table;
 use crate::protocol::Retention;
 use crate::store::coalesce::ClaimCall;
-use crate::store::sql::millis;
+use crate::store::sql::{Aim, millis};
 use crate::store::{ManualClock, Permit, RecordKey};
 
 /// The records in a database, and how they are kept.
@@ -27,15 +27,16 @@ pub(super) struct Term {
     kept: i64,
 }
 
-impl Term {
-    /// That of a claim that is completed in the same transaction: nobody else ever sees it.
-    pub(super) const WITHIN_A_TRANSACTION: Self = Self { lease: 0, kept: 3_600_000 };
-}
-
 impl Records {
-    pub(super) fn term(&self, lease: Duration) -> Term {
-        let lease = millis(lease);
-        Term { lease, kept: lease.saturating_add(millis(self.retention.of_failures())) }
+    pub(super) fn term(&self, aim: Aim, lease: Duration) -> Term {
+        match aim {
+            Aim::Work => {
+                let lease = millis(lease);
+                Term { lease, kept: lease.saturating_add(millis(self.retention.of_failures())) }
+            }
+            // It is completed in the same transaction: nobody else ever sees it.
+            Aim::Done => Term { lease: 0, kept: 3_600_000 },
+        }
     }
 
     /// Claims, and a look at what became of them.
@@ -69,7 +70,7 @@ impl Records {
 
     pub(super) fn write_heartbeat(&self, out: &mut String, permit: &Permit, lease: Duration) {
         let [now, scope, id, owner, _] = self.of_holder(permit);
-        let Term { lease, kept } = self.term(lease);
+        let Term { lease, kept } = self.term(Aim::Work, lease);
         let values = [now, scope, id, owner, Value::Number(lease), Value::Number(kept)];
         self.table.heartbeat.write(out, &values);
     }

@@ -9,11 +9,11 @@ use tokio::time::sleep;
 
 use super::batch::{DEADLOCKS, no_answer};
 use super::failure::{failed, is_deadlock, is_lock_wait_timeout, unreached};
-use super::records::{Records, Term, refusal};
+use super::records::{Records, refusal};
 use super::session::{BEGIN, Session, ask};
 use crate::protocol::{Claim, Grant};
 use crate::store::coalesce::ClaimCall;
-use crate::store::sql::Row;
+use crate::store::sql::{Aim, Row};
 use crate::store::{ClaimRequest, Permit, StoreError, StoreErrorKind};
 
 /// By this the end of a transaction is noticed. Without it nobody would know: a `COMMIT` after the
@@ -80,7 +80,7 @@ impl Records {
         claim: &ClaimCall,
     ) -> Result<sqlx::Result<Claim>, StoreError> {
         let mut statements = String::new();
-        self.write_claims(&mut statements, &[(claim, Term::WITHIN_A_TRANSACTION)]);
+        self.write_claims(&mut statements, &[(claim, self.term(Aim::Done, claim.lease))]);
         // The latest version, whatever the transaction's isolation: the claim has locked the row.
         statements.push_str(" FOR UPDATE; ");
         // Of another's claim nothing is completed: the owner is asked for.
