@@ -22,7 +22,7 @@ enum Place {
     /// One server, which the tests of a run share.
     Shared,
     /// A server that writes everything to its disk first.
-    Durable(Mutex<Redis>),
+    Durable(Box<Mutex<Redis>>),
     /// Three masters.
     Cluster,
 }
@@ -90,7 +90,7 @@ mod on_a_durable_server {
 
     fn harness(retention: Retention) -> OnRedis {
         let redis = Redis::options().config("appendfsync always").start().unwrap();
-        OnRedis::new(Place::Durable(Mutex::new(redis)), retention)
+        OnRedis::new(Place::Durable(Box::new(Mutex::new(redis))), retention)
     }
 
     mmate_idempotency::store_conformance!(super::harness);

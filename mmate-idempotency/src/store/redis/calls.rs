@@ -80,7 +80,7 @@ impl Together for Calls {
             return verdicts.into_iter().map(|verdict| verdict.map_err(failed(ASKING))).collect();
         };
         let error = failed(ASKING)(cause.clone());
-        if is_of_the_connection(&error, Some(&cause)) {
+        if is_of_the_connection(&cause) {
             self.link.give_up(&wire).await;
         }
         // Some were done: nobody is told that nothing was.

@@ -60,20 +60,14 @@ fn kind(error: &RedisError) -> StoreErrorKind {
 /// Whether the error has one of these codes: as its own, or, before Redis 7, within the text of the
 /// script's error.
 fn is_about(error: &RedisError, codes: &[&str]) -> bool {
-    let within = |code: &&str| {
-        let text = error.detail().unwrap_or_default();
-        text.split(|c: char| !c.is_ascii_uppercase()).any(|word| word == *code)
-    };
-    codes.iter().any(|code| error.code() == Some(code)) || codes.iter().any(|code| within(code))
+    let text = error.detail().unwrap_or_default();
+    let mut words = text.split(|c: char| !c.is_ascii_uppercase()).chain(error.code());
+    words.any(|word| codes.contains(&word))
 }
 
 /// Whether another connection may do better.
-pub(super) fn is_of_the_connection(error: &StoreError, cause: Option<&RedisError>) -> bool {
-    let moved = |error: &RedisError| {
-        matches!(
-            error.kind(),
-            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
-        )
-    };
-    error.kind() == StoreErrorKind::Unknown || cause.is_some_and(moved)
+pub(super) fn is_of_the_connection(error: &RedisError) -> bool {
+    use ServerErrorKind::{MasterDown, ReadOnly};
+    let is_misled = matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown));
+    is_misled || kind(error) == StoreErrorKind::Unknown
 }

@@ -98,7 +98,8 @@ mod tests {
             prop_assume!(record.is_ok());
             let key = Prefix::default().key(&record.unwrap());
             let after = key.split_once('{').map(|(_, after)| after);
-            prop_assert!(after.is_some_and(|after| after.starts_with('}')));
+            let is_closed_at_once = after.is_some_and(|after| after.starts_with('}'));
+            prop_assert!(is_closed_at_once);
         }
     }
 

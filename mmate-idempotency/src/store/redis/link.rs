@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, Value};
@@ -19,7 +20,7 @@ pub(super) enum Target {
     Node(Client),
     /// Each of these asks the same sentinels, the first one without a password.
     Sentinel(Vec<SentinelClient>),
-    Cluster(redis::cluster::ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 /// A connection that all calls of a process share, made when it is needed.

@@ -57,7 +57,7 @@ pub(super) fn cluster<U: AsRef<str>>(
     let described = format!("the cluster of {}", list(&infos));
     // A failover takes seconds; who called asks again after a pause, and loses no place meanwhile.
     let client = ClusterClientBuilder::new(infos).retries(3).build().map_err(failed(READING))?;
-    Ok(Link::new(Target::Cluster(client), described))
+    Ok(Link::new(Target::Cluster(Box::new(client)), described))
 }
 
 fn all<U: AsRef<str>>(urls: impl IntoIterator<Item = U>) -> RedisResult<Vec<ConnectionInfo>> {
