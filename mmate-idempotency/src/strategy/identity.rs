@@ -41,7 +41,7 @@ impl Identity {
         lease: Duration,
     ) -> Result<Option<ClaimRequest<'a>>, HandlerError> {
         let Some(key) = self.record_key(context, context.scope())? else { return Ok(None) };
-        let mut request = self::request(context, key, lease);
+        let mut request = request(context, key, lease);
         request.fingerprint = self.fingerprint.of(context)?;
         Ok(Some(request))
     }
