@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::lease::{DEFAULT_LEASE, Lease, Leases, OnBusy, SHORTEST_LEASE, Turn, Waited};
 use super::outage::{self, Patience};
 use super::{shared_options, verdict};
-use crate::protocol::{Fate, Held, is_acknowledged};
+use crate::protocol::{Fate, is_acknowledged};
 use crate::store::{ClaimRequest, Permit, RecordKey, Store};
 
 /// Claims a message in a store, handles it, and records that it is done.
