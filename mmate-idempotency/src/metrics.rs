@@ -12,6 +12,7 @@ const UNCERTAIN: &str = "mmate_uncertain_total";
 const STORE_FAILURES: &str = "mmate_store_failures_total";
 const EVICTED: &str = "mmate_records_evicted_total";
 const PURGED: &str = "mmate_records_purged_total";
+const REPLIES_NOT_KEPT: &str = "mmate_replies_not_kept_total";
 
 /// What a strategy counts on its store.
 pub(crate) struct Meters {
@@ -24,6 +25,7 @@ pub(crate) struct Meters {
     pub(crate) uncertain: Counter,
     pub(crate) store_failure: Counter,
     purged: Counter,
+    pub(crate) reply_not_kept: Counter,
 }
 
 impl Meters {
@@ -42,6 +44,7 @@ impl Meters {
             uncertain: counter!(UNCERTAIN, "store" => store),
             store_failure: counter!(STORE_FAILURES, "store" => store),
             purged: counter!(PURGED, "store" => store),
+            reply_not_kept: counter!(REPLIES_NOT_KEPT, "store" => store),
         }
     }
 
@@ -83,4 +86,8 @@ fn describe() {
     );
     describe_counter!(EVICTED, "Done records forgotten before their window was over.");
     describe_counter!(PURGED, "Records removed after their time was over.");
+    describe_counter!(
+        REPLIES_NOT_KEPT,
+        "Answers and values that were too large to be kept in their record."
+    );
 }

@@ -1,11 +1,8 @@
 //! Claim, handle, complete: records in a store of their own.
 
-mod keeper;
-mod lease;
-
 use std::any::TypeId;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,17 +12,14 @@ use mmate_core::{
     Requirement, Surroundings,
 };
 use tokio::time::{Instant, sleep};
-use tokio_util::task::TaskTracker;
 
-use self::keeper::Keeper;
-use self::lease::{Asking, Lease};
 use super::identity::Identity;
-use super::outage::{self, Patience, Teller};
+use super::lease::{Claims, Lease};
+use super::outage::{self, Patience};
 use super::upkeep::Upkeep;
-use super::{shared_options, verdict};
-use crate::metrics::Meters;
+use super::{answers, shared_options, verdict};
 use crate::protocol::{Claim, Held};
-use crate::store::{ClaimRequest, Permit, Store, StoreError};
+use crate::store::{ClaimRequest, Permit, Store};
 
 /// Claims a message in a store, handles it, and records that it is done.
 ///
@@ -62,6 +56,7 @@ pub struct Tracked {
     identity: Identity,
     patience: Patience,
     purge_every: Duration,
+    reply_limit: usize,
     lease: Duration,
     on_busy: OnBusy,
     fail_open: bool,
@@ -85,13 +80,8 @@ pub enum OnBusy {
 
 /// What the clones of a strategy share.
 struct Shared {
-    store: Arc<dyn Store>,
-    keeper: Arc<Keeper>,
-    /// Releases and completions whose handlers are gone.
-    tracker: TaskTracker,
+    claims: Arc<Claims>,
     upkeep: Upkeep,
-    teller: Teller,
-    meters: OnceLock<Arc<Meters>>,
 }
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(60);
@@ -100,21 +90,17 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 impl Tracked {
     /// Records in that store.
     pub fn new(store: impl Store) -> Self {
-        let store: Arc<dyn Store> = Arc::new(store);
         Self {
             identity: Identity::default(),
             patience: Patience::default(),
             purge_every: super::PURGE_EVERY,
+            reply_limit: super::REPLY_LIMIT,
             lease: DEFAULT_LEASE,
             on_busy: OnBusy::default(),
             fail_open: false,
             shared: Arc::new(Shared {
-                keeper: Keeper::new(Arc::clone(&store)),
-                store,
-                tracker: TaskTracker::new(),
+                claims: Claims::new(Arc::new(store)),
                 upkeep: Upkeep::default(),
-                teller: Teller::default(),
-                meters: OnceLock::new(),
             }),
         }
     }
@@ -161,21 +147,17 @@ impl Middleware for Tracked {
     }
 
     async fn start(&self) -> Result<(), BoxError> {
-        self.shared.store.migrate().await?;
-        self.shared.keeper.start(self.lease);
-        self.shared.upkeep.start(&self.shared.store, self.purge_every, self.shared.meters());
+        let claims = &self.shared.claims;
+        claims.store().migrate().await?;
+        claims.start(self.lease);
+        self.shared.upkeep.start(claims.store(), self.purge_every, claims.meters());
         Ok(())
     }
 
     async fn stop(&self) {
         self.shared.upkeep.stop();
-        // Others may share the strategy: it is closed only to see what is left end.
-        self.shared.tracker.close();
-        let left = tokio::time::timeout(self.patience.answer, self.shared.tracker.wait()).await;
-        self.shared.tracker.reopen();
-        if left.is_err() {
-            tracing::warn!("claims were not given back in time; they end with their leases");
-        }
+        // Others may share the strategy, and go on.
+        self.shared.claims.stop(self.patience.answer).await;
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
@@ -191,7 +173,7 @@ impl Middleware for Tracked {
             true => "messages run without protection against duplicates",
             false => "messages are held back",
         };
-        self.shared.teller.status(self.shared.name(), consequence)
+        self.shared.claims.status(consequence)
     }
 
     fn provides(&self) -> Vec<TypeId> {
@@ -210,21 +192,23 @@ enum Claimed {
 
 impl Tracked {
     async fn claim(&self, context: &Context, request: ClaimRequest<'_>) -> Claimed {
-        let shared = &self.shared;
+        let claims = &self.shared.claims;
+        // Who wants to go on without the store does not wait for it.
+        let outage = if self.fail_open { Duration::ZERO } else { self.patience.outage };
+        let patience = Patience { outage, ..self.patience };
         let mut began = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let (answer, asked) = self.ask(&request).await;
+            let (answer, asked) = claims.claim(&request, patience).await;
             let claim = match answer {
                 Ok(claim) => claim,
                 Err(_) if self.fail_open => return Claimed::Unprotected,
                 Err(_) => return Claimed::Answer(verdict::trouble()),
             };
-            shared.meters().claimed(&claim);
             let remaining = match claim {
                 Claim::Granted(grant) => {
                     let permit = Permit::new(&request, grant);
-                    let lease = Lease::new(shared, permit, self.lease, asked, self.patience);
+                    let lease = Lease::new(claims, permit, self.lease, asked, self.patience);
                     return Claimed::Lease(lease);
                 }
                 Claim::Duplicate(seen) => {
@@ -246,28 +230,6 @@ impl Tracked {
                 }
             }
         }
-    }
-
-    /// Asks the store until it answers or patience ends; and when the last question was put.
-    async fn ask(&self, request: &ClaimRequest<'_>) -> (Result<Claim, StoreError>, Instant) {
-        let shared = &self.shared;
-        // Who wants to go on without the store does not wait for it.
-        let outage = if self.fail_open { Duration::ZERO } else { self.patience.outage };
-        let patience = Patience { outage, ..self.patience };
-        let asking = Asking::new(shared, request, patience);
-        let mut asked = Instant::now();
-        let told = |error: &StoreError| {
-            outage::note(shared.meters(), &shared.teller, shared.name(), error);
-        };
-        let call = || {
-            asked = Instant::now();
-            shared.store.claim(request)
-        };
-        let answer = outage::insist(patience, "claim a key", told, call).await;
-        if answer.is_ok() {
-            asking.answered();
-        }
-        (answer, asked)
     }
 
     async fn run(
@@ -292,7 +254,7 @@ impl Tracked {
                 other
             }
             None => {
-                self.shared.meters().lease_lost.increment(1);
+                self.shared.claims.meters().lease_lost.increment(1);
                 tracing::warn!(
                     message_id = context.message_id().map(tracing::field::display),
                     fence = lease.permit().fence(),
@@ -305,10 +267,11 @@ impl Tracked {
     }
 
     async fn complete(&self, lease: Lease, context: &Context, outcome: Outcome) -> Outcome {
-        let meters = self.shared.meters();
+        let meters = self.shared.claims.meters();
         let message_id = context.message_id().map(tracing::field::display);
         let fence = lease.permit().fence();
-        match lease.complete().await {
+        let reply = answers::kept(&outcome, context, self.reply_limit, meters);
+        match lease.complete(reply).await {
             Ok(Held::Yes) => return outcome,
             Ok(Held::Refused) => {
                 meters.lease_lost.increment(1);
@@ -333,16 +296,6 @@ impl Tracked {
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-impl Shared {
-    fn meters(&self) -> &Arc<Meters> {
-        self.meters.get_or_init(|| Arc::new(Meters::new(self.store.name())))
-    }
-
-    fn name(&self) -> &'static str {
-        self.store.name()
-    }
-}
-
 impl FromContext for Permit {
     async fn from_context(context: &Context) -> Result<Self, HandlerError> {
         let permit = context.extension::<Self>().cloned();
@@ -360,7 +313,7 @@ impl FromContext for Permit {
 impl fmt::Debug for Tracked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tracked")
-            .field("store", &self.shared.name())
+            .field("store", &self.shared.claims.name())
             .field("identity", &self.identity)
             .field("lease", &self.lease)
             .field("on_busy", &self.on_busy)

@@ -1,11 +1,12 @@
 //! What a database must offer to `Transactional`.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 
 use crate::protocol::{Claim, Retention};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, Store, StoreError};
 
 /// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
 /// `sqlx::Sqlite`.
@@ -49,6 +50,15 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         connection: &mut Self::Connection,
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError>;
+
+    /// Adds an answer to the record, within the transaction that made it.
+    #[doc(hidden)]
+    async fn answer(
+        store: &Self::Store,
+        connection: &mut Self::Connection,
+        permit: &Permit,
+        reply: &Bytes,
+    ) -> Result<(), StoreError>;
 
     /// What a failure to commit means.
     #[doc(hidden)]

@@ -26,10 +26,10 @@ pub use self::tx::Tx;
 use super::identity::Identity;
 use super::outage::{self, Patience, Teller};
 use super::upkeep::Upkeep;
-use super::{shared_options, verdict};
+use super::{answers, shared_options, verdict};
 use crate::metrics::Meters;
 use crate::protocol::{Claim, Retention};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, Store, StoreError};
 
 /// Applies the effect of each message exactly once per scope and id: the record that a message is
 /// done is written in the transaction of its effect, so there is either both or neither.
@@ -86,6 +86,7 @@ pub struct Transactional<DB: TransactionalDatabase> {
     identity: Identity,
     patience: Patience,
     purge_every: Duration,
+    reply_limit: usize,
     pool: Pool<DB>,
     store: DB::Store,
     shared: Arc<Shared>,
@@ -106,6 +107,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             identity: Identity::default(),
             patience: Patience::default(),
             purge_every: super::PURGE_EVERY,
+            reply_limit: super::REPLY_LIMIT,
             store: DB::store(pool.clone()),
             pool,
             shared: Arc::default(),
@@ -146,30 +148,30 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
         // There is no lease: the claim is done with when the transaction ends.
         let request = self.identity.claim(context, Duration::ZERO)?;
-        let has_record = request.is_some();
-        let Some((mut open, claim)) = self.begin(context, request).await else {
+        let Some((open, claim)) = self.begin(context, request.as_ref()).await else {
             return Ok(verdict::trouble());
         };
-        open = match claim {
-            None | Some(Claim::Granted(_)) => open,
-            Some(Claim::Duplicate(seen)) => {
+        let permit = match (request, claim) {
+            (Some(request), Some(Claim::Granted(grant))) => Some(Permit::new(&request, grant)),
+            (_, None | Some(Claim::Granted(_))) => None,
+            (_, Some(Claim::Duplicate(seen))) => {
                 self.rollback(open).await;
                 return Ok(verdict::duplicate(context, &seen));
             }
-            Some(Claim::Conflict) => {
+            (_, Some(Claim::Conflict)) => {
                 self.rollback(open).await;
                 return Ok(verdict::conflict(context));
             }
             // By another strategy on the same table.
-            Some(Claim::Busy { remaining }) => {
+            (_, Some(Claim::Busy { remaining })) => {
                 self.rollback(open).await;
                 return Ok(verdict::busy(context, remaining));
             }
         };
-        if !has_record {
+        if permit.is_none() {
             context.mark_unprotected();
         }
-        self.run(open, context, next).await
+        self.run(open, permit, context, next).await
     }
 
     async fn start(&self) -> Result<(), BoxError> {
@@ -210,7 +212,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     async fn begin(
         &self,
         context: &Context,
-        request: Option<ClaimRequest<'_>>,
+        request: Option<&ClaimRequest<'_>>,
     ) -> Option<(Open<DB>, Option<Claim>)> {
         let Ok(turn) = timeout(self.patience.outage, DB::turn(&self.store)).await else {
             tracing::warn!(
@@ -222,7 +224,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         let told = |error: &StoreError| self.note(error);
         let call = async || {
             let mut open = Open::new(DB::begin(&self.pool).await?);
-            let claim = match &request {
+            let claim = match request {
                 Some(request) => Some(DB::record(&self.store, open.connection(), request).await?),
                 None => None,
             };
@@ -239,6 +241,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     async fn run(
         &self,
         open: Open<DB>,
+        permit: Option<Permit>,
         context: &mut Context,
         next: Next<'_>,
     ) -> Result<Outcome, HandlerError> {
@@ -254,8 +257,14 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             }
             (
                 Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_))),
-                Some(open),
-            ) => self.commit(open, context).await.map(|committed| committed.unwrap_or(outcome)),
+                Some(mut open),
+            ) => {
+                if let Err(error) = self.keep(&mut open, permit, &outcome, context).await {
+                    self.rollback(open).await;
+                    return Err(HandlerError::retryable(error));
+                }
+                self.commit(open, context).await.map(|committed| committed.unwrap_or(outcome))
+            }
             (Ok(Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)), None) => {
                 Err(HandlerError::retryable(TxMisused::Kept))
             }
@@ -265,6 +274,21 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             }
             (result, None) => result,
         }
+    }
+
+    /// Adds the answer to the record, for copies of the request.
+    async fn keep(
+        &self,
+        open: &mut Open<DB>,
+        permit: Option<Permit>,
+        outcome: &Outcome,
+        context: &Context,
+    ) -> Result<(), StoreError> {
+        let Some(permit) = permit else { return Ok(()) };
+        let reply = answers::kept(outcome, context, self.reply_limit, self.meters());
+        let Some(reply) = reply else { return Ok(()) };
+        let call = DB::answer(&self.store, open.connection(), &permit, &reply);
+        outage::ask(self.patience, "keep an answer", call).await
     }
 
     /// Commits; an outcome comes back if it is not known whether that worked.
@@ -332,6 +356,7 @@ impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
             identity: self.identity.clone(),
             patience: self.patience,
             purge_every: self.purge_every,
+            reply_limit: self.reply_limit,
             pool: self.pool.clone(),
             store: self.store.clone(),
             shared: Arc::clone(&self.shared),
