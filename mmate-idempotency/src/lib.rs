@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod metrics;
+mod run;
 mod strategy;
 
 #[cfg(feature = "conformance")]
@@ -8,6 +9,7 @@ pub mod conformance;
 pub mod protocol;
 pub mod store;
 
+pub use run::{Idempotent, Ran, Run, RunError};
 pub use store::{MemoryStore, Permit, Store, StoreError};
 pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
 #[cfg(feature = "sqlite")]

@@ -13,6 +13,7 @@ const STORE_FAILURES: &str = "mmate_store_failures_total";
 const EVICTED: &str = "mmate_records_evicted_total";
 const PURGED: &str = "mmate_records_purged_total";
 const REPLIES_NOT_KEPT: &str = "mmate_replies_not_kept_total";
+const RUNS: &str = "mmate_runs_total";
 
 /// What a strategy counts on its store.
 pub(crate) struct Meters {
@@ -64,6 +65,11 @@ impl Meters {
     }
 }
 
+/// Counts a call of `Idempotent::run` by how it ended.
+pub(crate) fn ran(store: &'static str, ended: &'static str) {
+    counter!(RUNS, "store" => store, "ended" => ended).increment(1);
+}
+
 /// Counts Done records that a store forgot before their window was over.
 pub(crate) fn evicted(store: &'static str, records: u64) {
     counter!(EVICTED, "store" => store).increment(records);
@@ -86,6 +92,11 @@ fn describe() {
     );
     describe_counter!(EVICTED, "Done records forgotten before their window was over.");
     describe_counter!(PURGED, "Records removed after their time was over.");
+    describe_counter!(
+        RUNS,
+        "Calls of work that is done once per key, by how they ended (fresh, replayed, failed, busy, \
+         conflict, cancelled, uncertain, no-value, store)."
+    );
     describe_counter!(
         REPLIES_NOT_KEPT,
         "Answers and values that were too large to be kept in their record."

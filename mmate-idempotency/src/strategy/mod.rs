@@ -1,6 +1,6 @@
 //! Strategies: middleware that suppress duplicates.
 
-mod answers;
+pub(crate) mod answers;
 mod fingerprint;
 mod identity;
 mod key;

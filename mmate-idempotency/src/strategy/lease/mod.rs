@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mmate_core::health::Status;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +65,14 @@ impl Claims {
         if left.is_err() {
             tracing::warn!("claims were not given back in time; they end with their leases");
         }
+    }
+
+    /// Runs a task that the end of the service waits for.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn(task)
     }
 
     /// How the store is.
