@@ -100,11 +100,13 @@ impl Seat {
         let permit = match Arc::clone(&turn).try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(TryAcquireError::Closed) => None,
-            Err(TryAcquireError::NoPermits) => match timeout_at(until, turn.acquire_owned()).await {
-                Ok(Ok(permit)) => Some(permit),
-                Ok(Err(_)) => None,
-                Err(_) => return Waited::TooLong,
-            },
+            Err(TryAcquireError::NoPermits) => {
+                match timeout_at(until, turn.acquire_owned()).await {
+                    Ok(Ok(permit)) => Some(permit),
+                    Ok(Err(_)) => None,
+                    Err(_) => return Waited::TooLong,
+                }
+            }
         };
         match (permit, self.flight.end.get()) {
             (Some(permit), _) => Waited::Mine(Turn { seat: self, permit }),

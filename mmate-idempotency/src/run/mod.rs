@@ -242,12 +242,7 @@ impl Idempotent {
     ///
     /// # Errors
     /// See [`RunError`].
-    pub fn run_with<D, F, W, T, E>(
-        &self,
-        key: RecordKey,
-        fingerprint: D,
-        work: F,
-    ) -> Run<F, T, E>
+    pub fn run_with<D, F, W, T, E>(&self, key: RecordKey, fingerprint: D, work: F) -> Run<F, T, E>
     where
         D: Into<Option<Digest>>,
         F: FnOnce(Permit) -> W,

@@ -117,11 +117,7 @@ struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    fn new(
-        claims: &'a Arc<Claims>,
-        request: &ClaimRequest<'_>,
-        patience: Patience,
-    ) -> Self {
+    fn new(claims: &'a Arc<Claims>, request: &ClaimRequest<'_>, patience: Patience) -> Self {
         let grant = Grant { fence: 0, attempt: 0, taken_over: false };
         Self { claims, permit: Some(Permit::new(request, grant)), patience }
     }
@@ -197,8 +193,7 @@ impl Lease {
     /// Records that the work is done, with the reply to be kept. The lease is kept meanwhile.
     pub(crate) async fn complete(mut self, reply: Option<Bytes>) -> Result<Held, StoreError> {
         self.phase = Phase::Completing(reply.clone());
-        let completed =
-            self.claims.complete(&self.permit, reply.as_ref(), self.patience).await;
+        let completed = self.claims.complete(&self.permit, reply.as_ref(), self.patience).await;
         self.phase = Phase::Over;
         completed
     }
