@@ -20,5 +20,6 @@ mod keys;
 mod leases;
 mod ordering;
 mod outages;
+mod replies;
 mod scopes;
 mod windows;
