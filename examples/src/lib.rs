@@ -1,7 +1,8 @@
-//! What mmate's examples share: a broker that misbehaves on demand, their log, and the pages by
-//! which they are watched.
+//! What mmate's examples share: a broker that misbehaves on demand, their log, the pages by which
+//! they are watched, and a header that makes requests over HTTP idempotent.
 
 mod chaos;
+pub mod idempotency_key;
 pub mod monitor;
 pub mod telemetry;
 
@@ -16,3 +17,8 @@ struct FrontPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/connecting.md")]
 struct Connecting;
+
+/// Those of the guide to idempotency without a broker.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/without-a-broker.md")]
+struct WithoutABroker;

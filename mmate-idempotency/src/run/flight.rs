@@ -158,3 +158,55 @@ impl End {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn join(flights: &Arc<Flights>) -> Seat {
+        flights.join(RecordKey::new("scope", "a").unwrap(), None)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    async fn turn(flights: &Arc<Flights>) -> Turn {
+        match join(flights).wait(soon()).await {
+            Waited::Mine(turn) => turn,
+            Waited::Ended(_) | Waited::TooLong => panic!("it is this one's turn"),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_flight_however_it_ends() {
+        let flights = Arc::<Flights>::default();
+        drop(join(&flights));
+        assert!(flights.is_empty());
+        let first = turn(&flights).await;
+        assert!(matches!(join(&flights).wait(Instant::now()).await, Waited::TooLong));
+        let waits = join(&flights);
+        drop(first);
+        let Waited::Mine(second) = waits.wait(soon()).await else { panic!("it is the next one") };
+        let waits = join(&flights);
+        second.end(End::Conflict);
+        assert!(matches!(waits.wait(soon()).await, Waited::Ended(Err(Refusal::Conflict))));
+        assert!(flights.is_empty());
+    }
+
+    /// Otherwise a stream of callers would never ask the store again.
+    #[tokio::test]
+    async fn who_comes_after_the_end_begins_anew() {
+        let flights = Arc::<Flights>::default();
+        let first = turn(&flights).await;
+        let slow = join(&flights);
+        first.end(End::Known(Known { kept: None, since: None }));
+        let second = turn(&flights).await;
+        drop(slow);
+        assert!(matches!(join(&flights).wait(Instant::now()).await, Waited::TooLong));
+        drop(second);
+        assert!(flights.is_empty());
+    }
+}
