@@ -1,7 +1,8 @@
-//! What mmate's examples share: a broker that misbehaves on demand, their log, and the pages by
-//! which they are watched.
+//! What mmate's examples share: a broker that misbehaves on demand, their log, the pages by which
+//! they are watched, and a header that makes requests over HTTP idempotent.
 
 mod chaos;
+pub mod idempotency_key;
 pub mod monitor;
 pub mod telemetry;
 
@@ -26,3 +27,8 @@ struct Choosing;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/fencing.md")]
 struct Fencing;
+
+/// Those of the guide to idempotency without a broker.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/without-a-broker.md")]
+struct WithoutABroker;

@@ -3,6 +3,7 @@
 mod metrics;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod outbox;
+mod run;
 mod strategy;
 
 pub mod audit;
@@ -15,6 +16,7 @@ pub mod store;
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use outbox::{Outbox, OutboxDatabase, OutboxError, OutboxMessage};
+pub use run::{Idempotent, Ran, Run, RunError};
 #[cfg(feature = "mysql")]
 pub use store::MySqlStore;
 #[cfg(feature = "postgres")]

@@ -18,6 +18,8 @@ const PURGED: &str = "mmate_records_purged_total";
 const CALLS: &str = "mmate_store_call_seconds";
 const STALE: &str = "mmate_stale_calls_total";
 const HELD: &str = "mmate_claims_held";
+const REPLIES_NOT_KEPT: &str = "mmate_replies_not_kept_total";
+const RUNS: &str = "mmate_runs_total";
 
 /// What a strategy counts on its store.
 pub(crate) struct Meters {
@@ -32,6 +34,7 @@ pub(crate) struct Meters {
     purged: Counter,
     /// Claims that are held now.
     pub(crate) held: Gauge,
+    pub(crate) reply_not_kept: Counter,
 }
 
 impl Meters {
@@ -51,6 +54,7 @@ impl Meters {
             store_failure: counter!(STORE_FAILURES, "store" => store),
             purged: counter!(PURGED, "store" => store),
             held: gauge!(HELD, "store" => store),
+            reply_not_kept: counter!(REPLIES_NOT_KEPT, "store" => store),
         }
     }
 
@@ -78,6 +82,11 @@ pub(crate) fn store_call_seconds(store: &'static str, call: &'static str) -> His
 /// Calls by somebody who held the claim no more.
 pub(crate) fn stale_calls(store: &'static str, call: &'static str) -> Counter {
     counter!(STALE, "store" => store, "call" => call)
+}
+
+/// Counts a call of `Idempotent::run` by how it ended.
+pub(crate) fn ran(store: &'static str, ended: &'static str) {
+    counter!(RUNS, "store" => store, "ended" => ended).increment(1);
 }
 
 /// Counts Done records that a store forgot before their window was over.
@@ -108,4 +117,13 @@ fn describe() {
     describe_gauge!(HELD, "Claims that are held now.");
     describe_counter!(EVICTED, "Done records forgotten before their window was over.");
     describe_counter!(PURGED, "Records removed after their time was over.");
+    describe_counter!(
+        RUNS,
+        "Calls of work that is done once per key, by how they ended (fresh, replayed, failed, busy, \
+         conflict, cancelled, uncertain, no-value, store)."
+    );
+    describe_counter!(
+        REPLIES_NOT_KEPT,
+        "Answers and values that were too large to be kept in their record."
+    );
 }

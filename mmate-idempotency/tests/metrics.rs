@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use mmate_core::{HandlerError, InProcess, Outgoing, RetryPolicy, Running, Service, Subscription};
+use mmate_core::{
+    HandlerError, InProcess, Outgoing, Reply, RetryPolicy, Running, Service, Subscription,
+};
+use mmate_idempotency::protocol::Digest;
 use mmate_idempotency::store::{ClaimRequest, Claimant, RecordKey};
-use mmate_idempotency::{MemoryStore, Permit, Store, Tracked};
+use mmate_idempotency::{Idempotent, MemoryStore, Permit, Store, Tracked};
 use tokio::time::sleep;
 
 /// Runs a case with a recorder of its own and with time that passes when nothing else happens.
@@ -218,6 +221,53 @@ fn calls_are_timed_and_claims_that_are_held_are_shown() {
             }
         });
         assert_eq!(completions, Some(2));
+        running.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn runs_are_counted_by_how_they_ended() {
+    measured(async |snapshotter| {
+        let once = Idempotent::new(MemoryStore::new()).value_limit(10).wait(Duration::ZERO);
+        let run = |id: &str, ends: Result<String, Failed>| {
+            let key = RecordKey::new("scope", id).unwrap();
+            once.run(key, Digest::of(id.to_owned() + "x"), async { ends }).into_future()
+        };
+        run("a", Err(Failed)).await.unwrap_err();
+        run("a", Ok("1".to_owned())).await.unwrap();
+        run("a", Ok("2".to_owned())).await.unwrap();
+        run("b", Ok("x".repeat(11))).await.unwrap_err();
+        run("b", Ok("1".to_owned())).await.unwrap_err();
+        let key = RecordKey::new("scope", "a").unwrap();
+        let other = once.run(key, Digest::of("y"), async { Ok::<_, Failed>(1) });
+        other.await.unwrap_err();
+        let counters = counters(&snapshotter);
+        for (ended, times) in
+            [("failed", 1), ("fresh", 1), ("replayed", 1), ("no-value", 2), ("conflict", 1)]
+        {
+            let name = format!("mmate_runs_total[memory,{ended}]");
+            assert_eq!(count(&counters, &name), times, "{name} in {counters:?}");
+        }
+        assert_eq!(count(&counters, "mmate_replies_not_kept_total[memory]"), 1, "{counters:?}");
+    });
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("failed")]
+struct Failed;
+
+#[test]
+fn a_reply_that_is_too_large_to_be_kept_is_counted() {
+    measured(async |snapshotter| {
+        let broker = InProcess::new();
+        let handler = async || Ok::<_, HandlerError>(Reply("too large for that"));
+        let strategy = Tracked::new(MemoryStore::new()).reply_limit(10);
+        let queries = Subscription::queries("q", ["Query"]).idempotent(strategy).handler(handler);
+        let running = start(&broker, queries).await;
+        let question = running.publisher().request::<String>(Outgoing::query("Query", &1));
+        question.await.unwrap();
+        let counters = counters(&snapshotter);
+        assert_eq!(count(&counters, "mmate_replies_not_kept_total[memory]"), 1, "{counters:?}");
         running.stop().await.unwrap();
     });
 }

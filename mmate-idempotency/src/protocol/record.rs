@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::Time;
 
@@ -133,11 +134,41 @@ impl Owner {
     }
 }
 
-/// What a message contains, in 16 bytes: half of a SHA-256.
+/// What a message or a request contains, in 16 bytes: half of a SHA-256.
+///
+/// ```
+/// use mmate_idempotency::protocol::Digest;
+/// assert_eq!(Digest::of(b"a body"), Digest::of("a body"));
+/// // Each part with its length, so that no byte can be of the one or of the other.
+/// assert_ne!(Digest::of_parts(["ab", "c"]), Digest::of_parts(["a", "bc"]));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 16]);
 
 impl Digest {
+    /// That of a content.
+    #[must_use]
+    pub fn of(content: impl AsRef<[u8]>) -> Self {
+        Self::half(Sha256::digest(content))
+    }
+
+    /// That of a content in several parts, such as the method, the path and the body of a request.
+    #[must_use]
+    pub fn of_parts(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            let part = part.as_ref();
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self::half(hash.finalize())
+    }
+
+    fn half(whole: impl Into<[u8; 32]>) -> Self {
+        let whole = whole.into();
+        Self(*whole.first_chunk().expect("a SHA-256 has more than 16 bytes"))
+    }
+
     /// One with these bytes, as read from a store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {

@@ -1,15 +1,16 @@
 //! Strategies: middleware that suppress duplicates.
 
+pub(crate) mod answers;
 mod fingerprint;
 mod identity;
 mod key;
-mod lease;
+pub(crate) mod lease;
 mod locked;
-mod outage;
+pub(crate) mod outage;
 mod tracked;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod transactional;
-mod upkeep;
+pub(crate) mod upkeep;
 mod verdict;
 
 use std::time::Duration;
@@ -22,7 +23,8 @@ pub use tracked::Tracked;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use transactional::{Transactional, TransactionalDatabase, Tx};
 
-const PURGE_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const PURGE_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const REPLY_LIMIT: usize = 64 * 1024;
 
 /// The options that every strategy has.
 macro_rules! shared_options {
@@ -63,6 +65,16 @@ macro_rules! shared_options {
         /// not answer; 60 s by default. Then it is deferred.
         pub fn outage_patience(mut self, limit: Duration) -> Self {
             self.patience.outage = limit;
+            self
+        }
+
+        /// How large an answer to a request may be to be kept in the record, in bytes of JSON; 64 KiB
+        /// by default. A copy of the request is answered from the record. With 0, none is kept.
+        ///
+        /// A larger answer is sent, but not kept, which is logged and counted
+        /// (`mmate_replies_not_kept_total`): a copy of its request is acknowledged without an answer.
+        pub fn reply_limit(mut self, bytes: usize) -> Self {
+            self.reply_limit = bytes;
             self
         }
 

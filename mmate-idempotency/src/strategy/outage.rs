@@ -15,11 +15,11 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// How long is waited for a store.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// For one answer.
-    pub(super) answer: Duration,
+    pub(crate) answer: Duration,
     /// For the store to come back, with the delivery in hand.
-    pub(super) outage: Duration,
+    pub(crate) outage: Duration,
 }
 
 impl Default for Patience {
@@ -30,7 +30,7 @@ impl Default for Patience {
 
 /// What a strategy tells of its store, at most once a second.
 #[derive(Debug, Default)]
-pub(super) struct Teller(Mutex<Told>);
+pub(crate) struct Teller(Mutex<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
@@ -43,7 +43,7 @@ struct Told {
 const RECENT: Duration = Duration::from_secs(15);
 
 impl Teller {
-    pub(super) fn tell(&self, store: &'static str, error: &StoreError) {
+    pub(crate) fn tell(&self, store: &'static str, error: &StoreError) {
         let now = Instant::now();
         let mut told = self.told();
         told.failure = Some((now, error_chain(error)));
@@ -62,7 +62,7 @@ impl Teller {
 
 impl Teller {
     /// How the store is: degraded for a while after each failure.
-    pub(super) fn status(&self, store: &'static str, consequence: &str) -> Status {
+    pub(crate) fn status(&self, store: &'static str, consequence: &str) -> Status {
         match &self.told().failure {
             Some((at, error)) if at.elapsed() < RECENT => {
                 Status::degraded(format!("the store {store} fails, and {consequence}: {error}"))
@@ -77,14 +77,14 @@ impl Teller {
 }
 
 /// Why a delivery may not be held for as long as patience lasts, if it may not.
-pub(super) fn check(patience: Patience, surroundings: &Surroundings) -> Result<(), String> {
+pub(crate) fn check(patience: Patience, surroundings: &Surroundings) -> Result<(), String> {
     let outage = patience.outage;
     let what = format!("a message is held up to {outage:?} while its store does not answer");
     surroundings.may_hold(&what, outage)
 }
 
 /// One call, bounded in time.
-pub(super) async fn ask<T>(
+pub(crate) async fn ask<T>(
     patience: Patience,
     attempted: &'static str,
     call: impl Future<Output = Result<T, StoreError>>,
@@ -102,7 +102,7 @@ pub(super) async fn ask<T>(
 
 /// Repeats a call until it gives an answer, or patience, which counts from the first failure, is at
 /// its end; then the last error comes back.
-pub(super) async fn insist<T, F>(
+pub(crate) async fn insist<T, F>(
     patience: Patience,
     attempted: &'static str,
     mut told: impl FnMut(&StoreError),
@@ -133,7 +133,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Counts and tells.
-pub(super) fn note(meters: &Meters, teller: &Teller, store: &'static str, error: &StoreError) {
+pub(crate) fn note(meters: &Meters, teller: &Teller, store: &'static str, error: &StoreError) {
     meters.store_failure.increment(1);
     teller.tell(store, error);
 }

@@ -15,7 +15,7 @@ const AT_ONCE: u32 = 500;
 /// Purges a store from time to time while a service uses it. Every instance does so; what one has
 /// removed another does not find.
 #[derive(Debug, Default)]
-pub(super) struct Upkeep(Mutex<Users>);
+pub(crate) struct Upkeep(Mutex<Users>);
 
 #[derive(Debug, Default)]
 struct Users {
@@ -25,7 +25,7 @@ struct Users {
 
 impl Upkeep {
     /// For one more subscription.
-    pub(super) fn start(&self, store: &Arc<dyn Store>, every: Duration, meters: &Arc<Meters>) {
+    pub(crate) fn start(&self, store: &Arc<dyn Store>, every: Duration, meters: &Arc<Meters>) {
         let mut users = self.users();
         users.count += 1;
         if users.running.is_none() {
@@ -38,7 +38,7 @@ impl Upkeep {
     }
 
     /// For one subscription less.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut users = self.users();
         users.count = users.count.saturating_sub(1);
         if users.count == 0 {

@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use mmate_core::{Context, DeadLetter, DeadReason, Duplicate, DuplicateReason, Outcome};
 
+use super::answers;
 use crate::protocol::Seen;
 
-/// The message was done before.
+/// The message was done before; it is answered as it was then.
 pub(super) fn duplicate(context: &Context, seen: &Seen) -> Outcome {
     let reason = if *seen.by != *context.subscription() {
         DuplicateReason::Overlap
@@ -23,7 +24,11 @@ pub(super) fn duplicate(context: &Context, seen: &Seen) -> Outcome {
         done_at_ms = seen.since.as_millis(),
         "a duplicate is acknowledged without being handled"
     );
-    Outcome::Duplicate(Duplicate::new(reason, Some(since)))
+    let duplicate = Duplicate::new(reason, Some(since));
+    Outcome::Duplicate(match seen.reply.as_ref().and_then(answers::answer) {
+        Some(answer) => duplicate.answered(answer),
+        None => duplicate,
+    })
 }
 
 /// Somebody works on the message, and the subscription was told to drop copies meanwhile.

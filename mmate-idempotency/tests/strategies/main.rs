@@ -22,5 +22,6 @@ mod keys;
 mod leases;
 mod ordering;
 mod outages;
+mod replies;
 mod scopes;
 mod windows;

@@ -136,6 +136,16 @@ impl MySqlStore {
     ) -> Result<Claim, StoreError> {
         self.records().claim_within(connection, request).await
     }
+
+    /// Adds the answer to a record that is done, within the transaction that made it so.
+    pub(crate) async fn answer_within(
+        &self,
+        connection: &mut MySqlConnection,
+        permit: &Permit,
+        reply: &[u8],
+    ) -> Result<(), StoreError> {
+        self.records().answer_within(connection, permit, reply).await
+    }
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);

@@ -87,6 +87,11 @@ impl Records {
         self.table.release.write(out, &[now, scope, id, owner, fence, kept]);
     }
 
+    pub(super) fn write_answer(&self, out: &mut String, permit: &Permit, reply: &[u8]) {
+        let [now, scope, id, owner, fence] = self.of_holder(permit);
+        self.table.answer.write(out, &[now, scope, id, owner, fence, Value::Bytes(reply)]);
+    }
+
     /// What a clock for tests says; the database's own is asked where this is null.
     pub(super) fn now(&self) -> Value<'static> {
         let now = self.clock.as_ref().map(|clock| clock.now().as_millis());

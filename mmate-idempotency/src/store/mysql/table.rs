@@ -18,6 +18,7 @@ pub(super) struct Table {
     pub(super) complete: Statement,
     pub(super) release: Statement,
     pub(super) over: Statement,
+    pub(super) answer: Statement,
     pub(super) purge: Statement,
 }
 
@@ -58,6 +59,7 @@ impl Table {
             complete: statement(sql!("complete.sql")),
             release: statement(sql!("release.sql")),
             over: statement(sql!("over.sql")),
+            answer: statement(sql!("answer.sql")),
             purge: statement(sql!("purge.sql")),
         })
     }

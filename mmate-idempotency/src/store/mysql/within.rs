@@ -73,6 +73,18 @@ impl Records {
         }
     }
 
+    /// Adds the answer to a record that is done, within the transaction that made it so.
+    pub(super) async fn answer_within(
+        &self,
+        connection: &mut MySqlConnection,
+        permit: &Permit,
+        reply: &[u8],
+    ) -> Result<(), StoreError> {
+        let mut statement = String::new();
+        self.write_answer(&mut statement, permit, reply);
+        ask(connection, statement).await.map(drop).map_err(failed("keep an answer"))
+    }
+
     async fn try_within(
         &self,
         connection: &mut MySqlConnection,

@@ -1,9 +1,10 @@
 //! The records, and how many calls about them are answered in one round trip.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::{sleep, timeout};
 
 use super::failure::{failed, is_conflict, is_lock_timeout, not_reached};
@@ -13,7 +14,7 @@ use super::table::Table;
 use crate::protocol::{Claim, Held, Retention, Verdict};
 use crate::store::coalesce::{Call, ClaimCall, Together};
 use crate::store::sql::Aim;
-use crate::store::{ManualClock, StoreError, StoreErrorKind};
+use crate::store::{ManualClock, Permit, StoreError, StoreErrorKind};
 
 /// The records in a table.
 #[derive(Clone)]
@@ -81,6 +82,26 @@ impl Records {
             Err(error) if is_lock_timeout(&error) => Ok(LOCKED),
             Err(error) => Err(failed(CLAIMING)(error)),
         }
+    }
+
+    /// Adds the answer to a record that is done, within the transaction that made it so.
+    pub(crate) async fn answer_in_transaction(
+        &self,
+        connection: &mut PgConnection,
+        permit: &Permit,
+        reply: &[u8],
+    ) -> Result<(), StoreError> {
+        let holder = permit.holder();
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.table.answer)))
+            .bind(permit.key().scope())
+            .bind(permit.key().id())
+            .bind(&holder.owner.as_bytes()[..])
+            .bind(i64::try_from(holder.fence).unwrap_or(i64::MAX))
+            .bind(reply)
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(failed("keep an answer"))
     }
 
     /// On a connection of its own, once.

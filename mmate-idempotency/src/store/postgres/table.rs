@@ -18,6 +18,7 @@ pub(crate) struct Table {
     pub(super) complete: Arc<str>,
     pub(super) release: Arc<str>,
     pub(super) purge: Arc<str>,
+    pub(super) answer: Arc<str>,
     columns: Arc<str>,
     migration: Arc<str>,
 }
@@ -53,6 +54,7 @@ impl Table {
             complete: fill(sql!("complete.sql")),
             release: fill(sql!("release.sql")),
             purge: fill(sql!("purge.sql")),
+            answer: fill(sql!("answer.sql")),
             columns: fill(sql!("columns.sql")),
             migration: fill(MIGRATION),
         })

@@ -219,6 +219,17 @@ impl SqliteStore {
         rows::claim(self, connection, request, aim).await
     }
 
+    /// Adds the answer to a record that is done, within the transaction that made it so.
+    pub(crate) async fn answer_on(
+        &self,
+        connection: &mut SqliteConnection,
+        permit: &Permit,
+        reply: &Bytes,
+    ) -> Result<(), StoreError> {
+        let query = self.of_holder(&self.table.answer, permit).bind(&**reply);
+        query.execute(connection).await.map(drop).map_err(failed("keep an answer"))
+    }
+
     fn of_holder<'q>(&self, sql: &std::sync::Arc<str>, permit: &'q Permit) -> Query<'q> {
         let holder = permit.holder();
         sqlx::query(AssertSqlSafe(sql.clone()))

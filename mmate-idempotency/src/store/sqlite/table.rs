@@ -19,6 +19,7 @@ pub(crate) struct Table {
     pub(super) complete: Arc<str>,
     pub(super) release: Arc<str>,
     pub(super) purge: Arc<str>,
+    pub(super) answer: Arc<str>,
 }
 
 /// The store's time: that of a clock given for tests, else SQLite's own. Within one statement it
@@ -53,6 +54,7 @@ impl Table {
             complete: fill(sql!("complete.sql")),
             release: fill(sql!("release.sql")),
             purge: fill(sql!("purge.sql")),
+            answer: fill(sql!("answer.sql")),
         })
     }
 

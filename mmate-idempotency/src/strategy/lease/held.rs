@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -46,7 +47,7 @@ impl Drop for Asking<'_> {
 }
 
 /// A claim that is held, with its heartbeat.
-pub(in crate::strategy) struct Lease {
+pub(crate) struct Lease {
     leases: Arc<Leases>,
     permit: Permit,
     number: u64,
@@ -55,18 +56,17 @@ pub(in crate::strategy) struct Lease {
     phase: Phase,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The handler runs: being dropped gives the claim back.
     Working,
-    /// The handler succeeded: being dropped goes on recording that.
-    Completing,
+    /// The handler succeeded: being dropped goes on recording that, with the reply.
+    Completing(Option<Bytes>),
     /// There is nothing left to do.
     Over,
 }
 
 impl Lease {
-    pub(in crate::strategy) fn new(
+    pub(crate) fn new(
         leases: &Arc<Leases>,
         permit: Permit,
         lease: Duration,
@@ -79,15 +79,12 @@ impl Lease {
         Self { leases: Arc::clone(leases), permit, number, lost, patience, phase: Phase::Working }
     }
 
-    pub(in crate::strategy) fn permit(&self) -> &Permit {
+    pub(crate) fn permit(&self) -> &Permit {
         &self.permit
     }
 
     /// Runs something for as long as the lease is held; `None` if it was lost before that ended.
-    pub(in crate::strategy) async fn while_held<T>(
-        &self,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
+    pub(crate) async fn while_held<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             done = work => Some(done),
@@ -99,13 +96,13 @@ impl Lease {
     }
 
     /// Lets go of a claim that is somebody else's by now.
-    pub(in crate::strategy) fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         self.phase = Phase::Over;
     }
 
     /// Gives the claim back, and says whether it was held; nobody knows if the store does not
     /// answer. The end of the lease then does the same.
-    pub(in crate::strategy) async fn release(mut self) -> Option<Held> {
+    pub(crate) async fn release(mut self) -> Option<Held> {
         // What the handler left running must know before anybody else is let in.
         self.lost.set();
         let released = self.leases.release(&self.permit, self.patience).await;
@@ -113,10 +110,10 @@ impl Lease {
         released.inspect_err(|error| self.leases.note(error)).ok()
     }
 
-    /// Records that the work is done. The lease is kept meanwhile.
-    pub(in crate::strategy) async fn complete(mut self) -> Result<Held, StoreError> {
-        self.phase = Phase::Completing;
-        let completed = self.leases.complete(&self.permit, self.patience).await;
+    /// Records that the work is done, with the reply to be kept. The lease is kept meanwhile.
+    pub(crate) async fn complete(mut self, reply: Option<Bytes>) -> Result<Held, StoreError> {
+        self.phase = Phase::Completing(reply.clone());
+        let completed = self.leases.complete(&self.permit, reply.as_ref(), self.patience).await;
         self.phase = Phase::Over;
         completed
     }
@@ -127,13 +124,15 @@ impl Drop for Lease {
         self.leases.keeper.let_go(self.number);
         self.leases.meters().held.decrement(1.0);
         let leases = || Arc::clone(&self.leases);
-        match self.phase {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Over => {}
             Phase::Working => {
                 self.lost.set();
                 leases().release_later(self.permit.clone(), self.patience);
             }
-            Phase::Completing => leases().complete_later(self.permit.clone(), self.patience),
+            Phase::Completing(reply) => {
+                leases().complete_later(self.permit.clone(), reply, self.patience);
+            }
         }
     }
 }
@@ -143,9 +142,14 @@ impl Leases {
         ask(patience, "release a claim", self.store.release(permit)).await
     }
 
-    async fn complete(&self, permit: &Permit, patience: Patience) -> Result<Held, StoreError> {
+    async fn complete(
+        &self,
+        permit: &Permit,
+        reply: Option<&Bytes>,
+        patience: Patience,
+    ) -> Result<Held, StoreError> {
         let told = |error: &StoreError| self.note(error);
-        let call = || self.store.complete(permit, None);
+        let call = || self.store.complete(permit, reply.cloned());
         outage::insist(patience, "complete a claim", told, call).await
     }
 
@@ -160,10 +164,10 @@ impl Leases {
         });
     }
 
-    fn complete_later(self: Arc<Self>, permit: Permit, patience: Patience) {
+    fn complete_later(self: Arc<Self>, permit: Permit, reply: Option<Bytes>, patience: Patience) {
         let tracker = self.tracker.clone();
         spawn(&tracker, async move {
-            if !matches!(self.complete(&permit, patience).await, Ok(Held::Yes)) {
+            if !matches!(self.complete(&permit, reply.as_ref(), patience).await, Ok(Held::Yes)) {
                 self.meters().uncertain.increment(1);
             }
         });

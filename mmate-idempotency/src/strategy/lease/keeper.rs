@@ -1,4 +1,4 @@
-//! Heartbeats for all claims that a strategy holds.
+//! Heartbeats for all claims that are held.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::protocol::Held;
 use crate::store::{Lost, Permit, Store, StoreError};
 
-/// Prolongs the leases of all claims that a strategy holds, from one task of its own, so that a
+/// Prolongs the leases of all claims that a strategy (or an `Idempotent`) holds, from one task of its own, so that a
 /// handler which blocks its thread keeps its lease (unless that is the runtime's only one). A
 /// handler that is done within a third of its lease costs no heartbeat.
 ///

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use mmate_core::BoxError;
 use mmate_core::health::Status;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 pub use self::busy::OnBusy;
 pub(super) use self::busy::{Turn, Waited};
 use self::held::Asking;
-pub(super) use self::held::Lease;
+pub(crate) use self::held::Lease;
 use self::keeper::Keeper;
 use super::outage::{self, Patience, Teller};
 use super::upkeep::Upkeep;
@@ -23,11 +24,11 @@ use crate::metrics::Meters;
 use crate::protocol::Claim;
 use crate::store::{ClaimRequest, Metered, Store, StoreError};
 
-pub(super) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
-pub(super) const SHORTEST_LEASE: Duration = Duration::from_millis(10);
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 
 /// A store, and the claims that are held in it. The clones of a strategy share it.
-pub(super) struct Leases {
+pub(crate) struct Leases {
     store: Arc<dyn Store>,
     keeper: Arc<Keeper>,
     /// Releases and completions whose handlers are gone.
@@ -38,7 +39,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    pub(super) fn new(store: impl Store) -> Arc<Self> {
+    pub(crate) fn new(store: impl Store) -> Arc<Self> {
         let store: Arc<dyn Store> = Arc::new(Metered::new(store));
         Arc::new(Self {
             keeper: Keeper::new(Arc::clone(&store)),
@@ -51,23 +52,41 @@ impl Leases {
     }
 
     /// For one more subscription, whose claims have this lease.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         &self,
         lease: Duration,
         purge_every: Duration,
     ) -> Result<(), BoxError> {
         self.store.migrate().await?;
-        self.keeper.start(lease);
-        self.upkeep.start(&self.store, purge_every, self.meters());
+        self.begin(lease, purge_every);
         Ok(())
     }
 
+    /// The same, with a store that is ready.
+    pub(crate) fn begin(&self, lease: Duration, purge_every: Duration) {
+        self.keeper.start(lease);
+        self.upkeep.start(&self.store, purge_every, self.meters());
+    }
+
+    /// Runs a task that the end is waited for with what is left of claims.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn(task)
+    }
+
     /// For one subscription less.
-    pub(super) async fn stop(&self, patience: Patience) {
+    pub(crate) async fn stop(&self, patience: Patience) {
         self.upkeep.stop();
+        self.settle(patience.answer).await;
+    }
+
+    /// Waits for what is left to be given back or recorded.
+    pub(crate) async fn settle(&self, limit: Duration) {
         // Others may share the strategy: it is closed only to see what is left end.
         self.tracker.close();
-        let left = timeout(patience.answer, self.tracker.wait()).await;
+        let left = timeout(limit, self.tracker.wait()).await;
         self.tracker.reopen();
         if left.is_err() {
             tracing::warn!("claims were not given back in time; they end with their leases");
@@ -75,7 +94,7 @@ impl Leases {
     }
 
     /// Asks the store until it answers or patience ends; and when the last question was put.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         self: &Arc<Self>,
         request: &ClaimRequest<'_>,
         patience: Patience,
@@ -95,19 +114,19 @@ impl Leases {
         (answer, asked)
     }
 
-    pub(super) fn status(&self, consequence: &str) -> Status {
+    pub(crate) fn status(&self, consequence: &str) -> Status {
         self.teller.status(self.name(), consequence)
     }
 
-    pub(super) fn meters(&self) -> &Arc<Meters> {
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
         self.meters.get_or_init(|| Arc::new(Meters::new(self.store.name())))
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.store.name()
     }
 
-    pub(super) fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 

@@ -15,7 +15,7 @@ use mmate_core::{
 use super::identity::Identity;
 use super::lease::{DEFAULT_LEASE, Lease, Leases, OnBusy, SHORTEST_LEASE, Turn, Waited};
 use super::outage::{self, Patience};
-use super::{shared_options, verdict};
+use super::{answers, shared_options, verdict};
 use crate::protocol::{Fate, is_acknowledged};
 use crate::store::{ClaimRequest, Permit, RecordKey, Store};
 
@@ -54,6 +54,7 @@ pub struct Tracked {
     identity: Identity,
     patience: Patience,
     purge_every: Duration,
+    reply_limit: usize,
     lease: Duration,
     on_busy: OnBusy,
     fail_open: bool,
@@ -67,6 +68,7 @@ impl Tracked {
             identity: Identity::default(),
             patience: Patience::default(),
             purge_every: super::PURGE_EVERY,
+            reply_limit: super::REPLY_LIMIT,
             lease: DEFAULT_LEASE,
             on_busy: OnBusy::default(),
             fail_open: false,
@@ -217,7 +219,8 @@ impl Tracked {
         let meters = self.leases.meters();
         let message_id = context.message_id().map(tracing::field::display);
         let fence = lease.permit().fence();
-        let completed = lease.complete().await;
+        let reply = answers::kept(&outcome, context, self.reply_limit, meters);
+        let completed = lease.complete(reply).await;
         if is_acknowledged(completed.as_ref().ok().copied()) {
             return outcome;
         }

@@ -10,8 +10,8 @@ use super::database::{GaveWay, TransactionalDatabase, Uncommitted};
 use super::misuse::TxMisused;
 use super::open::{CommitError, Host, Open, Slot};
 use crate::protocol::Claim;
-use crate::store::{ClaimRequest, StoreError};
-use crate::strategy::{outage, verdict};
+use crate::store::{ClaimRequest, Permit, StoreError};
+use crate::strategy::{answers, outage, verdict};
 
 /// How an attempt ended.
 pub(super) enum End {
@@ -81,20 +81,25 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             Ok(request) => request,
             Err(error) => return End::Outcome(Err(error)),
         };
-        let key = request.as_ref().map(|request| request.key.clone());
-        let (open, claim) = match self.begin(context, request).await {
+        let (open, claim) = match self.begin(context, request.as_ref()).await {
             Some(Begun::Claimed(open, claim)) => (open, claim),
             Some(Begun::GaveWay) => return End::GaveWay { error: None, again: true },
             None => return End::Outcome(Ok(verdict::trouble())),
         };
         let verdict = match (claim, in_doubt.take()) {
-            (None | Some(Claim::Granted(_)), _) => {
-                let has_record = key.is_some();
-                match key {
-                    Some(key) => drop(context.insert(key)),
+            (claim @ (None | Some(Claim::Granted(_))), _) => {
+                let permit = match (&request, claim) {
+                    (Some(request), Some(Claim::Granted(grant))) => {
+                        Some(Permit::new(request, grant))
+                    }
+                    _ => None,
+                };
+                let has_record = permit.is_some();
+                match &permit {
+                    Some(permit) => drop(context.insert(permit.key().clone())),
                     None => context.mark_unprotected(),
                 }
-                let end = self.run(open, context, next, in_doubt).await;
+                let end = self.run(open, permit, context, next, in_doubt).await;
                 // Without a record nothing could be decided at once.
                 let is_lost = !has_record && matches!(end, End::InDoubt);
                 return if is_lost { End::Outcome(Ok(verdict::trouble())) } else { end };
@@ -115,7 +120,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     async fn begin(
         &self,
         context: &Context,
-        request: Option<ClaimRequest<'_>>,
+        request: Option<&ClaimRequest<'_>>,
     ) -> Option<Begun<DB>> {
         let turn = DB::turn(&self.store, &self.options);
         let Ok(turn) = timeout(self.patience.outage, turn).await else {
@@ -128,7 +133,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         let told = |error: &StoreError| self.note(error);
         let call = async || {
             let mut open = Open::new(DB::begin(&self.pool, &self.options).await?);
-            let Some(request) = &request else { return Ok(Begun::Claimed(open, None)) };
+            let Some(request) = request else { return Ok(Begun::Claimed(open, None)) };
             match DB::record(&self.store, open.connection(), request).await {
                 Ok(claim) => Ok(Begun::Claimed(open, Some(claim))),
                 Err(error) if gave_way::<DB>(&error) == Some(GaveWay::Repeat) => Ok(Begun::GaveWay),
@@ -146,6 +151,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     async fn run(
         &self,
         open: Open<DB>,
+        permit: Option<Permit>,
         context: &mut Context,
         next: Next<'_>,
         in_doubt: &mut Option<Outcome>,
@@ -162,8 +168,14 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             }
             (
                 Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_))),
-                Some(open),
-            ) => return self.commit(open, context, outcome, in_doubt).await,
+                Some(mut open),
+            ) => match self.keep(&mut open, permit, &outcome, context).await {
+                Ok(()) => return self.commit(open, context, outcome, in_doubt).await,
+                Err(error) => {
+                    self.rollback(open).await;
+                    Err(HandlerError::retryable(error))
+                }
+            },
             (Ok(Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)), None) => {
                 Err(HandlerError::retryable(TxMisused::Kept))
             }
@@ -174,6 +186,21 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             (result, None) => result,
         };
         End::of::<DB>(result)
+    }
+
+    /// Adds the answer to the record, for copies of the request.
+    async fn keep(
+        &self,
+        open: &mut Open<DB>,
+        permit: Option<Permit>,
+        outcome: &Outcome,
+        context: &Context,
+    ) -> Result<(), StoreError> {
+        let Some(permit) = permit else { return Ok(()) };
+        let reply = answers::kept(outcome, context, self.reply_limit, self.meters());
+        let Some(reply) = reply else { return Ok(()) };
+        let call = DB::answer(&self.store, open.connection(), &permit, &reply);
+        outage::ask(self.patience, "keep an answer", call).await
     }
 
     async fn commit(

@@ -1,12 +1,13 @@
 //! What a database must offer to `Transactional`.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::protocol::{Claim, Retention};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, Store, StoreError};
 
 /// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
 /// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql`, each with the feature of its name.
@@ -61,6 +62,15 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         connection: &mut Self::Connection,
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError>;
+
+    /// Adds an answer to the record, within the transaction that made it.
+    #[doc(hidden)]
+    async fn answer(
+        store: &Self::Store,
+        connection: &mut Self::Connection,
+        permit: &Permit,
+        reply: &Bytes,
+    ) -> Result<(), StoreError>;
 
     /// Commits what [`begin`](Self::begin) began.
     #[doc(hidden)]

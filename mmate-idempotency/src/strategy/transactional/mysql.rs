@@ -1,13 +1,14 @@
 //! Transactions of MySQL and MariaDB.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 use super::database::{GaveWay, TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
 use crate::store::mysql::{begin, commit, is_deadlock, is_lock_wait_timeout, is_no_savepoint};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, MySqlStore, StoreError};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, MySqlStore, Permit, StoreError};
 
 impl sealed::Sealed for MySql {}
 
@@ -48,6 +49,15 @@ impl TransactionalDatabase for MySql {
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError> {
         store.claim_within(connection, request).await
+    }
+
+    async fn answer(
+        store: &MySqlStore,
+        connection: &mut MySqlConnection,
+        permit: &Permit,
+        reply: &Bytes,
+    ) -> Result<(), StoreError> {
+        store.answer_within(connection, permit, reply).await
     }
 
     async fn commit(connection: &mut MySqlConnection) -> sqlx::Result<()> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Database, PgConnection, PgPool, Postgres, SqlSafeStr};
 use sqlx_core::transaction::TransactionManager;
@@ -16,7 +17,9 @@ use crate::store::coalesce::ClaimCall;
 use crate::store::postgres::{
     is_aborted, is_conflict, is_cut, is_ended, is_lock_timeout, is_refused, not_reached,
 };
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, PostgresStore, StoreError};
+use crate::store::{
+    ClaimRequest, InvalidTableName, ManualClock, Permit, PostgresStore, StoreError,
+};
 
 /// How transactions of PostgreSQL are.
 #[derive(Debug, Clone)]
@@ -139,6 +142,15 @@ impl TransactionalDatabase for Postgres {
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError> {
         store.records().claim_in_transaction(connection, &ClaimCall::from(request)).await
+    }
+
+    async fn answer(
+        store: &PostgresStore,
+        connection: &mut PgConnection,
+        permit: &Permit,
+        reply: &Bytes,
+    ) -> Result<(), StoreError> {
+        store.records().answer_in_transaction(connection, permit, reply).await
     }
 
     async fn commit(connection: &mut PgConnection) -> sqlx::Result<()> {

@@ -1,6 +1,7 @@
 //! Transactions of SQLite.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
 use sqlx_core::transaction::TransactionManager;
@@ -9,7 +10,7 @@ use super::database::{TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
 use crate::store::sql::Aim;
 use crate::store::sqlite::{Inside, failed, is_constraint, is_no_transaction};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, SqliteStore, StoreError};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, SqliteStore, StoreError};
 
 impl sealed::Sealed for Sqlite {}
 
@@ -59,6 +60,15 @@ impl TransactionalDatabase for Sqlite {
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError> {
         store.claim_on(connection, request, Aim::Done).await
+    }
+
+    async fn answer(
+        store: &SqliteStore,
+        connection: &mut SqliteConnection,
+        permit: &Permit,
+        reply: &Bytes,
+    ) -> Result<(), StoreError> {
+        store.answer_on(connection, permit, reply).await
     }
 
     fn uncommitted(error: &sqlx::Error) -> Uncommitted {

@@ -1,0 +1,15 @@
+//! Work that is run once per key, without a broker, on every store.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../strategies/faulty.rs"]
+mod faulty;
+mod house;
+
+mod callers;
+mod crashes;
+mod errors;
+mod leases;
+mod outages;
+mod values;
+mod waiting;
