@@ -2,7 +2,9 @@
 
 use mmate_idempotency::store::{Promises, StoreErrorKind};
 use mmate_idempotency::{RedisStore, Store};
-use mmate_test_support::{Redis, RedisSentinel};
+use mmate_test_support::{Redis, RedisCluster, RedisSentinel};
+
+use crate::log::logged;
 
 async fn store_with(config: &str) -> (RedisStore, Redis) {
     let redis = Redis::options().config(config).start().unwrap();
@@ -75,4 +77,34 @@ async fn behind_sentinels_nothing_is_durable() {
     let store = store.assume_durable();
     store.migrate().await.unwrap();
     assert_eq!(store.promises(), promises(false, true));
+}
+
+#[tokio::test]
+async fn a_cluster_is_as_good_as_its_weakest_node_and_never_durable() {
+    let mut cluster = RedisCluster::start(3).unwrap();
+    let store = RedisStore::cluster(cluster.urls()).await.unwrap().assume_durable();
+    store.migrate().await.unwrap();
+    assert_eq!(store.promises(), promises(false, true));
+    cluster.node(1).ask("CONFIG SET maxmemory 100mb").unwrap();
+    cluster.node(1).ask("CONFIG SET maxmemory-policy allkeys-lru").unwrap();
+    cluster.node(2).ask("CONFIG SET appendonly no").unwrap();
+    let told = store.migrate().await.unwrap_err().to_string();
+    assert!(told.contains("appendonly no") && told.contains("not noeviction"), "{told}");
+    assert_eq!(store.promises(), promises(false, false));
+}
+
+#[test]
+fn a_server_that_forgets_is_warned_of_at_the_start() {
+    logged(async |log| {
+        let (good, _good) = store_with(DURABLE).await;
+        good.migrate().await.unwrap();
+        assert_eq!(log.warnings(), Vec::<String>::new());
+        let (bad, redis) = store_with("appendonly no").await;
+        bad.migrate().await.unwrap();
+        let told = log.warnings();
+        assert_eq!(told.len(), 1, "{told:?}");
+        for part in ["may forget", "appendonly no", &format!("127.0.0.1:{}", redis.port())] {
+            assert!(told[0].contains(part), "{part:?} is not in {told:?}");
+        }
+    });
 }

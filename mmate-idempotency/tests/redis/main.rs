@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod house;
+mod log;
 mod proxy;
 
 mod addresses;
