@@ -4,6 +4,7 @@ use mmate_core::{HandlerError, Outgoing, Running};
 use mmate_idempotency::{Fingerprint, Key, MissingId};
 use serde_json::{Value, json};
 
+use crate::databases::By;
 use crate::house::{House, counts_when, ended, in_process, stop};
 
 in_process! {
@@ -18,16 +19,8 @@ in_process! {
 /// Starts a service with that key; contents are not compared.
 async fn start(house: &House, key: Key, missing: MissingId) -> Running {
     let handler = async || Ok::<(), HandlerError>(());
-    let subscription = match house.kind {
-        crate::house::Kind::TransactionalOnSqlite => {
-            let strategy = house.transactional().await.fingerprint(Fingerprint::Off);
-            house.builder().idempotent(strategy.key(key).missing_id(missing)).handler(handler)
-        }
-        _ => {
-            let strategy = house.tracked().await.fingerprint(Fingerprint::Off);
-            house.builder().idempotent(strategy.key(key).missing_id(missing)).handler(handler)
-        }
-    };
+    let by = By { key, missing, fingerprint: Fingerprint::Off, ..By::default() };
+    let subscription = house.guarded(house.builder(), by).await.handler(handler);
     house.start([subscription]).await
 }
 

@@ -15,7 +15,7 @@ use mmate_test_support::unique;
 use tempfile::TempDir;
 
 use crate::broker::Broker;
-use crate::databases::{By, Database, Handling, OnPostgres, OnSqlite};
+use crate::databases::{By, Database, Handling, OnMySql, OnPostgres, OnSqlite};
 use crate::effects::{Effect, Inside, Probe};
 
 /// A strategy, and where its records are.
@@ -36,6 +36,7 @@ pub(crate) enum Records {
     Memory,
     Sqlite,
     Postgres,
+    MySql,
 }
 
 impl Kind {
@@ -106,6 +107,7 @@ impl House {
             Records::Memory => None,
             Records::Sqlite => Some(Box::new(OnSqlite::at(file_in(&folder)))),
             Records::Postgres => Some(Box::new(OnPostgres::new())),
+            Records::MySql => Some(Box::new(OnMySql::new())),
         };
         if let Some(database) = &database {
             database.prepare().await;
@@ -176,7 +178,19 @@ impl House {
         self.guard_with(builder, script, By::default(), |tracked| tracked).await
     }
 
-    /// The same with options.
+    /// The builder with the strategy of this house.
+    pub(crate) async fn guarded(
+        &self,
+        builder: SubscriptionBuilder,
+        by: By,
+    ) -> SubscriptionBuilder {
+        if self.kind.is_transactional() {
+            return self.database().guarded(builder, by, self.clock.as_ref()).await;
+        }
+        builder.idempotent(by.tracked(self.tracked().await))
+    }
+
+    /// The builder with the strategy and options, and a handler with this script.
     pub(crate) async fn guard_with(
         &self,
         builder: SubscriptionBuilder,
@@ -309,6 +323,8 @@ macro_rules! everywhere {
         $crate::house::cases!(tracked_in_postgres, Tracked, Postgres, in_process, $($case),*);
         $crate::house::cases!(transactional_on_sqlite, Transactional, Sqlite, in_process, $($case),*);
         $crate::house::cases!(transactional_on_postgres, Transactional, Postgres, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_mysql, Tracked, MySql, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_mysql, Transactional, MySql, in_process, $($case),*);
         $crate::house::cases!(tracked_in_memory_on_rabbitmq, Tracked, Memory, rabbitmq, $($case),*);
         $crate::house::cases!(tracked_in_sqlite_on_rabbitmq, Tracked, Sqlite, rabbitmq, $($case),*);
         $crate::house::cases!(tracked_in_postgres_on_rabbitmq, Tracked, Postgres, rabbitmq, $($case),*);
@@ -323,6 +339,7 @@ macro_rules! wherever_tracked {
         $crate::house::cases!(tracked_in_memory_only, Tracked, Memory, in_process, $($case),*);
         $crate::house::cases!(tracked_in_sqlite_only, Tracked, Sqlite, in_process, $($case),*);
         $crate::house::cases!(tracked_in_postgres_only, Tracked, Postgres, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_mysql_only, Tracked, MySql, in_process, $($case),*);
         $crate::house::cases!(tracked_in_memory_only_on_rabbitmq, Tracked, Memory, rabbitmq, $($case),*);
         $crate::house::cases!(tracked_in_sqlite_only_on_rabbitmq, Tracked, Sqlite, rabbitmq, $($case),*);
         $crate::house::cases!(tracked_in_postgres_only_on_rabbitmq, Tracked, Postgres, rabbitmq, $($case),*);
@@ -337,6 +354,8 @@ macro_rules! in_process {
         $crate::house::cases!(tracked_in_postgres_in_process, Tracked, Postgres, in_process, $($case),*);
         $crate::house::cases!(transactional_on_sqlite_in_process, Transactional, Sqlite, in_process, $($case),*);
         $crate::house::cases!(transactional_on_postgres_in_process, Transactional, Postgres, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_mysql_in_process, Tracked, MySql, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_mysql_in_process, Transactional, MySql, in_process, $($case),*);
     };
 }
 

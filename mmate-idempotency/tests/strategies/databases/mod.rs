@@ -1,5 +1,6 @@
 //! The databases that records and effects of a house are in, each in a file of its own.
 
+mod mysql;
 mod postgres;
 mod sqlite;
 
@@ -12,6 +13,7 @@ use mmate_idempotency::{
 };
 use std::sync::Arc;
 
+pub(crate) use self::mysql::OnMySql;
 pub(crate) use self::postgres::OnPostgres;
 pub(crate) use self::sqlite::OnSqlite;
 use crate::effects::{Effect, Inside, Probe};
@@ -29,8 +31,15 @@ pub(crate) trait Database: Send + Sync {
     /// A store on a pool of so many connections.
     async fn store_on_pool(&self, connections: u32) -> Arc<dyn Store>;
 
-    /// The builder with `Transactional`, on a pool of its own, and a handler whose effects go into
-    /// the table, within the transaction.
+    /// The builder with `Transactional`, on a pool of its own.
+    async fn guarded(
+        &self,
+        builder: SubscriptionBuilder,
+        by: By,
+        clock: Option<&ManualClock>,
+    ) -> SubscriptionBuilder;
+
+    /// The same with a handler whose effects go into the table, within the transaction.
     async fn transactional(
         &self,
         builder: SubscriptionBuilder,
@@ -49,18 +58,29 @@ pub(crate) struct By {
     pub(crate) key: Key,
     pub(crate) missing: MissingId,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) reply_limit: Option<usize>,
 }
 
 impl By {
     pub(crate) fn tracked(self, strategy: Tracked) -> Tracked {
-        strategy.key(self.key).missing_id(self.missing).fingerprint(self.fingerprint)
+        let strategy =
+            strategy.key(self.key).missing_id(self.missing).fingerprint(self.fingerprint);
+        match self.reply_limit {
+            Some(bytes) => strategy.reply_limit(bytes),
+            None => strategy,
+        }
     }
 
     fn transactional<DB: TransactionalDatabase>(
         self,
         strategy: Transactional<DB>,
     ) -> Transactional<DB> {
-        strategy.key(self.key).missing_id(self.missing).fingerprint(self.fingerprint)
+        let strategy =
+            strategy.key(self.key).missing_id(self.missing).fingerprint(self.fingerprint);
+        match self.reply_limit {
+            Some(bytes) => strategy.reply_limit(bytes),
+            None => strategy,
+        }
     }
 }
 

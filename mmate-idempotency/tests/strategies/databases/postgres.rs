@@ -56,6 +56,19 @@ impl Database for OnPostgres {
         Arc::new(PostgresStore::new(self.pool(connections).await))
     }
 
+    async fn guarded(
+        &self,
+        builder: SubscriptionBuilder,
+        by: By,
+        clock: Option<&ManualClock>,
+    ) -> SubscriptionBuilder {
+        let mut strategy = by.transactional(Transactional::new(self.pool(4).await));
+        if let Some(clock) = clock {
+            strategy = strategy.clock(clock.clone());
+        }
+        builder.idempotent(strategy)
+    }
+
     async fn transactional(
         &self,
         builder: SubscriptionBuilder,
@@ -63,12 +76,7 @@ impl Database for OnPostgres {
         clock: Option<&ManualClock>,
         handling: Handling,
     ) -> Subscription {
-        let mut strategy = by.transactional(Transactional::new(self.pool(4).await));
-        if let Some(clock) = clock {
-            strategy = strategy.clock(clock.clone());
-        }
-        let handler = inserting(handling, insert);
-        builder.idempotent(strategy).handler(handler)
+        self.guarded(builder, by, clock).await.handler(inserting(handling, insert))
     }
 
     async fn effects(&self) -> Vec<Effect> {
