@@ -9,8 +9,8 @@ use mmate_core::{HandlerError, InProcess, Json, Outgoing, Publisher, Service, Su
 use mmate_idempotency::audit::{Audit, AuditQuery, ProcessedMessage, ProcessedStatus};
 use mmate_idempotency::protocol::Claim;
 use mmate_idempotency::store::{ClaimRequest, Claimant, ManualClock, RecordKey};
-use mmate_idempotency::{Permit, SqliteStore, Store, Tracked};
-use mmate_test_support::unique;
+use mmate_idempotency::{MySqlStore, Permit, PostgresStore, SqliteStore, Store, Tracked};
+use mmate_test_support::{mariadb_url, postgres_url, unique};
 
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -218,11 +218,34 @@ async fn sqlite(case: impl AsyncFnOnce(Desk<SqliteStore>)) {
     case(Desk { store, clock, name: unique("audit") }).await;
 }
 
-audited! {
-    sqlite:
-    every_condition_narrows_what_is_found,
-    a_done_message_knows_since_when_and_whether_a_reply_is_kept,
-    pages_follow_each_other_without_gap_or_repetition,
-    what_looks_like_a_statement_finds_nothing,
-    a_chain_is_listed_from_its_first_message_to_its_last,
+/// A table of its own: questions without a service see all that is in one.
+async fn postgres(case: impl AsyncFnOnce(Desk<PostgresStore>)) {
+    let (clock, name) = (ManualClock::new(), unique("audit"));
+    let store = PostgresStore::connect(&postgres_url()).await.unwrap();
+    let store = store.table(&name).unwrap().clock(clock.clone());
+    store.migrate().await.unwrap();
+    case(Desk { store, clock, name }).await;
 }
+
+async fn mysql(case: impl AsyncFnOnce(Desk<MySqlStore>)) {
+    let (clock, name) = (ManualClock::new(), unique("audit"));
+    let store = MySqlStore::connect(&mariadb_url()).await.unwrap();
+    let store = store.table(&name).unwrap().clock(clock.clone());
+    store.migrate().await.unwrap();
+    case(Desk { store, clock, name }).await;
+}
+
+macro_rules! everywhere {
+    ($($store:ident)*) => {$(
+        audited! {
+            $store:
+            every_condition_narrows_what_is_found,
+            a_done_message_knows_since_when_and_whether_a_reply_is_kept,
+            pages_follow_each_other_without_gap_or_repetition,
+            what_looks_like_a_statement_finds_nothing,
+            a_chain_is_listed_from_its_first_message_to_its_last,
+        }
+    )*};
+}
+
+everywhere!(sqlite postgres mysql);

@@ -1,5 +1,6 @@
 //! Records in a MySQL or MariaDB database.
 
+mod audit;
 mod batch;
 mod failure;
 mod purge;

@@ -94,8 +94,12 @@ impl Records {
 
     /// What a clock for tests says; the database's own is asked where this is null.
     pub(super) fn now(&self) -> Value<'static> {
-        let now = self.clock.as_ref().map(|clock| clock.now().as_millis());
-        now.map(|now| i64::try_from(now).unwrap_or(i64::MAX)).into()
+        self.millis().into()
+    }
+
+    pub(super) fn millis(&self) -> Option<i64> {
+        let now = self.clock.as_ref()?.now().as_millis();
+        Some(i64::try_from(now).unwrap_or(i64::MAX))
     }
 
     fn of_holder<'p>(&self, permit: &'p Permit) -> [Value<'p>; 5] {

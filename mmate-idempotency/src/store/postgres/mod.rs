@@ -1,5 +1,6 @@
 //! Records in a PostgreSQL database.
 
+mod audit;
 mod failure;
 mod hand;
 mod records;

@@ -60,6 +60,10 @@ impl Table {
         })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Makes the table if it is missing, one instance after the other: PostgreSQL's own
     /// `IF NOT EXISTS` fails when two are at it.
     pub(super) async fn create(&self, connection: &mut PgConnection) -> Result<(), StoreError> {

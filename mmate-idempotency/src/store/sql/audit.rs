@@ -13,8 +13,6 @@ pub(crate) struct Dialect {
     pub(crate) quote: char,
     /// Turns a column of bytes into text, where ids are bytes: before and after its name.
     pub(crate) text: (&'static str, &'static str),
-    /// Turns a text into what ids are compared with: before and after it.
-    pub(crate) id: (&'static str, &'static str),
     /// The column `processed_at` in milliseconds since 1970.
     pub(crate) processed_at: &'static str,
     /// The database's time in milliseconds since 1970.
@@ -34,8 +32,7 @@ where
     i64: for<'q> Encode<'q, DB> + Type<DB>,
     Option<i64>: for<'q> Encode<'q, DB> + Type<DB>,
 {
-    let Dialect { quote, text: (text, end), id: (id, id_end), processed_at, now: its_now } =
-        dialect;
+    let Dialect { quote, text: (text, end), processed_at, now: its_now } = dialect;
     let mut sql = QueryBuilder::new(format!(
         "SELECT {text}scope{end} AS scope, {text}message_id{end} AS message_id, status, \
          {processed_at} AS since, claimed_at, service_name, subscription, instance, \
@@ -50,7 +47,7 @@ where
     let ids = [("scope", &query.scope), ("message_id", &query.message_id)];
     for (column, wanted) in ids {
         if let Some(wanted) = wanted {
-            sql.push(format!(" AND t.{column} = {id}")).push_bind(wanted.clone()).push(id_end);
+            sql.push(format!(" AND t.{column} = ")).push_bind(wanted.clone());
         }
     }
     let status = query.status.map(|status| status.as_str().to_owned());
@@ -74,9 +71,9 @@ where
     if let Some((time, scope, message_id)) = &query.after {
         sql.push(" AND (claimed_at > ").push_bind(millis(*time));
         sql.push(" OR claimed_at = ").push_bind(millis(*time));
-        sql.push(format!(" AND (t.scope > {id}")).push_bind(scope.clone()).push(id_end);
-        sql.push(format!(" OR t.scope = {id}")).push_bind(scope.clone()).push(id_end);
-        sql.push(format!(" AND t.message_id > {id}")).push_bind(message_id.clone()).push(id_end);
+        sql.push(" AND (t.scope > ").push_bind(scope.clone());
+        sql.push(" OR t.scope = ").push_bind(scope.clone());
+        sql.push(" AND t.message_id > ").push_bind(message_id.clone());
         sql.push("))");
     }
     sql.push(" ORDER BY claimed_at, t.scope, t.message_id LIMIT ").push_bind(query.at_most());

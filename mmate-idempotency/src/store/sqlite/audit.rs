@@ -12,7 +12,6 @@ use crate::store::sql::audit::{Dialect, select};
 const DIALECT: Dialect = Dialect {
     quote: '"',
     text: ("", ""),
-    id: ("", ""),
     processed_at: "CAST(round(unixepoch(processed_at, 'subsec') * 1000) AS INTEGER)",
     now: "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)",
 };

@@ -1,0 +1,6 @@
+-- On request only: for questions by conversation and by time in a large table. Claims go on while
+-- they are made.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS "{table}_correlation_id" ON "{table}" (correlation_id, claimed_at)
+    WHERE correlation_id IS NOT NULL;
+
+CREATE INDEX CONCURRENTLY IF NOT EXISTS "{table}_claimed_at" ON "{table}" (claimed_at);
