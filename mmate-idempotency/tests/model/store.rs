@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mmate_idempotency::protocol::{
-    Claim, Command, Grant, Held, Holder, Record, Retention, Seen, State, Time, Verdict, step,
+    Claim, Command, Grant, Held, Holder, Record, Retention, Seen, State, Time, Verdict, Work, step,
 };
 
 use super::rules::{Defect, millis, time};
@@ -40,28 +40,28 @@ impl Turn<'_> {
         };
         let before = self.slot(message).record.clone();
         let mut verdict = self.step(message, command.clone(), time(self.world.now));
+        let had = before.as_ref().and_then(owner_of);
         match (self.rules.defect, &mut verdict) {
             (Some(Defect::TakeoverBeforeTheEnd), Verdict::Claim(Claim::Busy { remaining })) => {
                 let later = time(self.world.now) + *remaining;
                 verdict = self.step(message, command, later);
             }
-            (Some(Defect::NeverTakenOver), Verdict::Claim(claim @ Claim::Granted(_))) => {
-                let had = before.as_ref().and_then(owner_of);
-                if had.is_some_and(|had| had != owner.owner()) {
-                    *claim = Claim::Busy { remaining: millis(1) };
-                    self.slot(message).record = before.clone();
-                }
+            (Some(Defect::NeverTakenOver), Verdict::Claim(claim @ Claim::Granted(_)))
+                if had.is_some_and(|had| had != owner.owner()) =>
+            {
+                *claim = Claim::Busy { remaining: millis(1) };
+                self.slot(message).record.clone_from(&before);
             }
             (Some(Defect::AckWhenBusy), Verdict::Claim(claim @ Claim::Busy { .. })) => {
                 let by = Arc::clone(&self.rules.by);
                 *claim = Claim::Duplicate(Seen { since: Time::default(), by, reply: None });
             }
-            (Some(Defect::FenceFromOne), Verdict::Claim(Claim::Granted(grant))) => {
-                if grant.attempt == 1 && before.as_ref().and_then(owner_of) != Some(owner.owner()) {
-                    grant.fence = 1;
-                    if let Some(record) = &mut self.slot(message).record {
-                        record.fence = 1;
-                    }
+            (Some(Defect::FenceFromOne), Verdict::Claim(Claim::Granted(grant)))
+                if grant.attempt == 1 && had != Some(owner.owner()) =>
+            {
+                grant.fence = 1;
+                if let Some(record) = &mut self.slot(message).record {
+                    record.fence = 1;
                 }
             }
             _ => {}
@@ -151,13 +151,13 @@ impl Turn<'_> {
             self.sights.see(Sight::Purged);
         }
         let is_gone = self.slot(message).record.is_none();
-        if let Some(Record { state: State::InProgress(work), .. }) = &before {
-            if is_gone && time(self.world.now) < work.lease_until {
-                self.wrong(Wrong::ForgotInProgress);
-            }
+        if !is_gone {
+            return;
         }
-        if is_gone {
-            self.slot(message).excused = true;
+        self.slot(message).excused = true;
+        let holds = |work: &Work| time(self.world.now) < work.lease_until;
+        if matches!(&before, Some(Record { state: State::InProgress(work), .. }) if holds(work)) {
+            self.wrong(Wrong::ForgotInProgress);
         }
     }
 

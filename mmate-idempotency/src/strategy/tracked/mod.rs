@@ -24,7 +24,7 @@ use super::outage::{self, Patience, Teller};
 use super::upkeep::Upkeep;
 use super::{shared_options, verdict};
 use crate::metrics::Meters;
-use crate::protocol::{Claim, Fate, Held, is_acknowledged};
+use crate::protocol::{Claim, Fate, is_acknowledged};
 use crate::store::{ClaimRequest, Permit, Store, StoreError};
 
 /// Claims a message in a store, handles it, and records that it is done.
