@@ -67,6 +67,14 @@ impl Turn<'_> {
             _ => {}
         }
         let Verdict::Claim(claim) = verdict else { unreachable!("a claim answers a claim") };
+        let asks_again = before.as_ref().filter(|before| {
+            owner_of(before) == Some(owner.owner()) && !is_over(before, self.world.now)
+        });
+        if let Some(Record { fence, .. }) = asks_again
+            && !matches!(claim, Claim::Granted(grant) if grant.fence == *fence)
+        {
+            self.wrong(Wrong::NotRecognised);
+        }
         if let Claim::Granted(grant) = claim {
             self.granted(message, owner, grant, before.as_ref());
             if self.rules.has(Defect::MarkBeforeHandler) {
@@ -95,7 +103,7 @@ impl Turn<'_> {
             self.sights.see(Sight::Takeover);
         }
         if let Some(before) = before.filter(|before| is_over(before, now)) {
-            slot.excused = true;
+            (slot.excused, slot.was_forgotten) = (true, true);
             if is_done(before) {
                 self.sights.see(Sight::RunAgainAfterWindow);
             }
@@ -154,7 +162,8 @@ impl Turn<'_> {
         if !is_gone {
             return;
         }
-        self.slot(message).excused = true;
+        let slot = self.slot(message);
+        (slot.excused, slot.was_forgotten) = (true, true);
         let holds = |work: &Work| time(self.world.now) < work.lease_until;
         if matches!(&before, Some(Record { state: State::InProgress(work), .. }) if holds(work)) {
             self.wrong(Wrong::ForgotInProgress);
@@ -172,7 +181,7 @@ impl Turn<'_> {
             record.fence < this_moment && (forgets_all || owner_of(record).is_none())
         };
         if slot.record.take_if(may).is_some() {
-            slot.excused = true;
+            (slot.excused, slot.was_forgotten) = (true, true);
             self.world.left.forgets -= 1;
         }
     }
