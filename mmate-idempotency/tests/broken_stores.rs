@@ -10,7 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mmate_idempotency::conformance::{
-    Harness, RETENTION, agreement, claims, concurrency, identity, ownership, promises,
+    Harness, RETENTION, agreement, batches, cancelled, claims, concurrency, identity, ownership,
+    promises, races,
 };
 use mmate_idempotency::protocol::{
     Claim, Command, Done, Grant, Held, Holder, Record, State, Time, Verdict, step,
@@ -233,12 +234,19 @@ async fn a_sound_store_passes() {
     assert!(!catches!(None, promises::what_is_promised_is_kept));
     assert!(!catches!(None, ownership::the_fence_rises_across_everything));
     assert!(!catches!(None, agreement::random_commands_get_the_verdicts_of_the_protocol));
+    assert!(!catches!(None, batches::of_copies_in_one_batch_one_is_granted));
+    assert!(!catches!(None, cancelled::a_cancelled_claim_can_be_given_back));
+    assert!(!catches!(None, ownership::a_claim_is_good_for_its_own_key_only));
+    assert!(!catches!(None, ownership::what_was_abandoned_is_forgotten_a_window_after_its_lease));
+    assert!(!catches!(None, races::heartbeats_beside_claims_keep_the_claim));
+    assert!(!catches!(None, races::of_a_completion_and_a_release_one_wins));
 }
 
 /// S7, S53
 #[tokio::test(flavor = "multi_thread")]
 async fn check_then_mark_is_caught() {
     assert!(catches!(CheckThenMark, concurrency::of_many_at_once_one_is_granted));
+    assert!(catches!(CheckThenMark, batches::of_copies_in_one_batch_one_is_granted));
 }
 
 /// S10, S53
@@ -248,12 +256,14 @@ async fn marking_before_the_handler_is_caught() {
         MarkBeforeTheHandler,
         claims::what_was_given_back_is_granted_again_as_the_next_attempt
     ));
+    assert!(catches!(MarkBeforeTheHandler, cancelled::a_cancelled_claim_can_be_given_back));
 }
 
 /// S3, S53
 #[tokio::test]
 async fn acknowledging_what_is_in_progress_is_caught() {
     assert!(catches!(AckWhenBusy, claims::what_is_in_progress_is_never_a_duplicate));
+    assert!(catches!(AckWhenBusy, races::heartbeats_beside_claims_keep_the_claim));
 }
 
 /// S19, S53
@@ -263,12 +273,14 @@ async fn unlocking_without_being_the_owner_is_caught() {
         UnlockWithoutOwner,
         ownership::who_was_overtaken_is_refused_and_the_newer_record_is_untouched
     ));
+    assert!(catches!(UnlockWithoutOwner, ownership::a_claim_is_good_for_its_own_key_only));
 }
 
 /// S19, S53
 #[tokio::test]
 async fn completing_whoever_has_it_is_caught() {
     assert!(catches!(UnconditionalComplete, claims::nobody_holds_what_was_never_claimed));
+    assert!(catches!(UnconditionalComplete, ownership::a_claim_is_good_for_its_own_key_only));
 }
 
 /// S31, S53
@@ -293,6 +305,10 @@ async fn forgetting_what_is_in_progress_is_caught() {
 #[tokio::test]
 async fn a_fence_that_begins_anew_is_caught() {
     assert!(catches!(FenceFromOne, ownership::the_fence_rises_across_everything));
+    assert!(catches!(
+        FenceFromOne,
+        ownership::what_was_abandoned_is_forgotten_a_window_after_its_lease
+    ));
 }
 
 /// S37, S53

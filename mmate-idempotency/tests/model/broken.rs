@@ -113,6 +113,12 @@ fn acknowledge_when_it_is_not_known_whether_that_was_recorded() {
     catch(with(LOSS, rules), "what is acknowledged is done");
 }
 
+/// S19
+#[test]
+fn acknowledge_when_the_completion_was_refused() {
+    catch(tracked(Defect::AckOnRefusedCompletion), "what is acknowledged is done");
+}
+
 /// S42, S43
 #[test]
 fn run_when_the_store_does_not_answer() {

@@ -60,6 +60,7 @@ pub(crate) enum Defect {
     DeadLetterOnUnknownCommit,
     EffectOutsideOfTransaction,
     AckOnUnknownCompletion,
+    AckOnRefusedCompletion,
     RunWhenUnanswered,
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mmate_idempotency::protocol::{
-    Claim, Command, Grant, Held, Holder, Record, Retention, Seen, State, Time, Verdict, step,
+    Claim, Command, Grant, Held, Holder, Record, Retention, Seen, State, Time, Verdict, Work, step,
 };
 
 use super::rules::{Defect, millis, time};
@@ -40,33 +40,41 @@ impl Turn<'_> {
         };
         let before = self.slot(message).record.clone();
         let mut verdict = self.step(message, command.clone(), time(self.world.now));
+        let had = before.as_ref().and_then(owner_of);
         match (self.rules.defect, &mut verdict) {
             (Some(Defect::TakeoverBeforeTheEnd), Verdict::Claim(Claim::Busy { remaining })) => {
                 let later = time(self.world.now) + *remaining;
                 verdict = self.step(message, command, later);
             }
-            (Some(Defect::NeverTakenOver), Verdict::Claim(claim @ Claim::Granted(_))) => {
-                let had = before.as_ref().and_then(owner_of);
-                if had.is_some_and(|had| had != owner.owner()) {
-                    *claim = Claim::Busy { remaining: millis(1) };
-                    self.slot(message).record = before.clone();
-                }
+            (Some(Defect::NeverTakenOver), Verdict::Claim(claim @ Claim::Granted(_)))
+                if had.is_some_and(|had| had != owner.owner()) =>
+            {
+                *claim = Claim::Busy { remaining: millis(1) };
+                self.slot(message).record.clone_from(&before);
             }
             (Some(Defect::AckWhenBusy), Verdict::Claim(claim @ Claim::Busy { .. })) => {
                 let by = Arc::clone(&self.rules.by);
                 *claim = Claim::Duplicate(Seen { since: Time::default(), by, reply: None });
             }
-            (Some(Defect::FenceFromOne), Verdict::Claim(Claim::Granted(grant))) => {
-                if grant.attempt == 1 && before.as_ref().and_then(owner_of) != Some(owner.owner()) {
-                    grant.fence = 1;
-                    if let Some(record) = &mut self.slot(message).record {
-                        record.fence = 1;
-                    }
+            (Some(Defect::FenceFromOne), Verdict::Claim(Claim::Granted(grant)))
+                if grant.attempt == 1 && had != Some(owner.owner()) =>
+            {
+                grant.fence = 1;
+                if let Some(record) = &mut self.slot(message).record {
+                    record.fence = 1;
                 }
             }
             _ => {}
         }
         let Verdict::Claim(claim) = verdict else { unreachable!("a claim answers a claim") };
+        let asks_again = before.as_ref().filter(|before| {
+            owner_of(before) == Some(owner.owner()) && !is_over(before, self.world.now)
+        });
+        if let Some(Record { fence, .. }) = asks_again
+            && !matches!(claim, Claim::Granted(grant) if grant.fence == *fence)
+        {
+            self.wrong(Wrong::NotRecognised);
+        }
         if let Claim::Granted(grant) = claim {
             self.granted(message, owner, grant, before.as_ref());
             if self.rules.has(Defect::MarkBeforeHandler) {
@@ -95,7 +103,7 @@ impl Turn<'_> {
             self.sights.see(Sight::Takeover);
         }
         if let Some(before) = before.filter(|before| is_over(before, now)) {
-            slot.excused = true;
+            (slot.excused, slot.was_forgotten) = (true, true);
             if is_done(before) {
                 self.sights.see(Sight::RunAgainAfterWindow);
             }
@@ -151,13 +159,14 @@ impl Turn<'_> {
             self.sights.see(Sight::Purged);
         }
         let is_gone = self.slot(message).record.is_none();
-        if let Some(Record { state: State::InProgress(work), .. }) = &before {
-            if is_gone && time(self.world.now) < work.lease_until {
-                self.wrong(Wrong::ForgotInProgress);
-            }
+        if !is_gone {
+            return;
         }
-        if is_gone {
-            self.slot(message).excused = true;
+        let slot = self.slot(message);
+        (slot.excused, slot.was_forgotten) = (true, true);
+        let holds = |work: &Work| time(self.world.now) < work.lease_until;
+        if matches!(&before, Some(Record { state: State::InProgress(work), .. }) if holds(work)) {
+            self.wrong(Wrong::ForgotInProgress);
         }
     }
 
@@ -172,7 +181,7 @@ impl Turn<'_> {
             record.fence < this_moment && (forgets_all || owner_of(record).is_none())
         };
         if slot.record.take_if(may).is_some() {
-            slot.excused = true;
+            (slot.excused, slot.was_forgotten) = (true, true);
             self.world.left.forgets -= 1;
         }
     }

@@ -33,7 +33,12 @@ impl Turn<'_> {
                     self.sights.see(Sight::ZombieRefused);
                 }
                 match then {
-                    Then::Complete if !is_acknowledged(Some(held)) => self.show_again(task),
+                    Then::Complete
+                        if !is_acknowledged(Some(held))
+                            && !self.rules.has(Defect::AckOnRefusedCompletion) =>
+                    {
+                        self.show_again(task);
+                    }
                     _ => self.after(task, then),
                 }
             }

@@ -37,7 +37,7 @@ impl Turn<'_> {
         let (record, _) = self.in_transaction(session.message, session.at);
         let slot = self.slot(session.message);
         if slot.record.as_ref().is_some_and(|before| is_over(before, session.at)) {
-            slot.excused = true;
+            (slot.excused, slot.was_forgotten) = (true, true);
             self.sights.see(Sight::RunAgainAfterWindow);
         }
         let slot = self.slot(session.message);

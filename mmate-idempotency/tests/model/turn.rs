@@ -129,9 +129,9 @@ impl Turn<'_> {
         if self.world.books[usize::from(task.message)].effects == 0 {
             self.wrong(Wrong::AckedWithoutEffect);
         }
-        let Slot { record, excused, .. } = self.slot(task.message);
+        let Slot { record, was_forgotten, .. } = self.slot(task.message);
         let is_done = record.as_ref().is_some_and(is_done);
-        if !is_done && !*excused && !self.rules.is_locked() {
+        if !is_done && !*was_forgotten && !self.rules.is_locked() {
             self.wrong(Wrong::AckedUndone);
         }
         if task.is_ours {

@@ -44,6 +44,8 @@ pub(crate) struct Slot {
     /// A second effect would be as documented: a lease ran out and somebody took over, or the
     /// record was forgotten or its window is over.
     pub(crate) excused: bool,
+    /// That it is done may not be on record, since the record was forgotten or its window is over.
+    pub(crate) was_forgotten: bool,
 }
 
 /// What a message has led to.
@@ -154,7 +156,7 @@ impl World {
     pub(crate) fn new(rules: &Rules) -> Self {
         let each = rules.messages.iter();
         let queue = |copies| Queue { ready: copies, acking: 0, acked: 0, dead: 0 };
-        let slot = Slot { record: None, highest: 0, excused: false };
+        let slot = Slot { record: None, highest: 0, excused: false, was_forgotten: false };
         Self {
             now: 0,
             queues: each.map(|message| queue(message.copies)).collect(),

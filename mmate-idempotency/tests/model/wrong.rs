@@ -21,6 +21,7 @@ pub(crate) enum Wrong {
     FenceFell,
     ForgotInProgress,
     InnocentDeadLetter,
+    NotRecognised,
 }
 
 macro_rules! never {
@@ -43,6 +44,7 @@ pub(crate) fn properties() -> Vec<Property<Consumers>> {
         "fences rise": FenceFell,
         "what is in progress is not forgotten": ForgotInProgress,
         "only failures and conflicts are dead letters": InnocentDeadLetter,
+        "who asks again gets the same answer": NotRecognised,
     };
     properties.push(Property::always("nothing is lost", |_, world: &World| {
         let is_accounted = || {
