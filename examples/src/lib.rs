@@ -16,3 +16,8 @@ struct FrontPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/connecting.md")]
 struct Connecting;
+
+/// Those of the guide to the outbox.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/outbox.md")]
+struct OutboxGuide;
