@@ -32,3 +32,8 @@ struct Fencing;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/without-a-broker.md")]
 struct WithoutABroker;
+
+/// Those of the guide to the outbox.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/outbox.md")]
+struct OutboxGuide;

@@ -1,6 +1,7 @@
 //! What one claim has in hand: published, key by key, and noted.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::database::{Claimed, Failed, Fates, OutboxDatabase};
 use super::metrics::Why;
 use super::parcel::unpack;
-use super::sender::{Sender, millis};
+use super::sender::{Sender, millis, to_its_end};
 
 /// How long confirmations gather before they are noted together.
 const GATHER: Duration = Duration::from_millis(5);
@@ -71,6 +72,13 @@ impl<'a, DB: OutboxDatabase> Batch<'a, DB> {
             // Well before others may take the rows for those of a sender that died.
             let lease = sender.settings.lease;
             let until = claimed + lease * 3 / 4;
+            if Instant::now() >= until {
+                // The claim's answer came too late for anything to be begun.
+                return Sent::InDoubt(format!(
+                    "the database took {:?} to answer",
+                    claimed.elapsed()
+                ));
+            }
             let landing = async {
                 while let Some(sent) = flights.next().await {
                     worst = std::mem::replace(&mut worst, Sent::Well).max(sent);
@@ -82,7 +90,7 @@ impl<'a, DB: OutboxDatabase> Batch<'a, DB> {
             }
             worst
         };
-        let (sent, ()) = tokio::join!(flying, ledger.keep(sender, &claim, news));
+        let (sent, ()) = tokio::join!(flying, ledger.keep(sender, claim, news));
         sent
     }
 }
@@ -190,7 +198,7 @@ impl Ledger {
     async fn keep<DB: OutboxDatabase>(
         &mut self,
         sender: &Sender<DB>,
-        claim: &[u8; 16],
+        claim: [u8; 16],
         mut news: UnboundedReceiver<News>,
     ) {
         let mut some = Vec::new();
@@ -202,11 +210,11 @@ impl Ledger {
                 }
             }
             let fates = self.take(some.drain(..));
-            note(sender, claim, &fates).await;
+            note(sender, claim, fates).await;
         }
         let released = self.ranges(Entry::Out);
         if !released.is_empty() {
-            note(sender, claim, &Fates { released, ..Fates::default() }).await;
+            note(sender, claim, Fates { released, ..Fates::default() }).await;
         }
     }
 
@@ -248,9 +256,14 @@ impl Ledger {
 }
 
 /// Goes on until it is noted: what was confirmed must not be sent again if that can be avoided.
-async fn note<DB: OutboxDatabase>(sender: &Sender<DB>, claim: &[u8; 16], fates: &Fates) {
+async fn note<DB: OutboxDatabase>(sender: &Sender<DB>, claim: [u8; 16], fates: Fates) {
     let mut pause = FIRST_PAUSE;
-    while let Err(error) = DB::settle(&sender.table, claim, fates).await {
+    let fates = Arc::new(fates);
+    let settle = || {
+        let (table, fates) = (Arc::clone(&sender.table), Arc::clone(&fates));
+        to_its_end(async move { DB::settle(&table, &claim, &fates).await })
+    };
+    while let Err(error) = settle().await {
         sender.trouble.note("failed to note what was sent from the outbox", error_chain(&error));
         sleep(pause.mul_f64(1.0 - 0.5 * fastrand::f64())).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

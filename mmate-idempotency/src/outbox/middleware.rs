@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,9 +19,10 @@ use super::metrics::Meters;
 use super::{Outbox, OutboxDatabase};
 
 /// What the clones of an outbox share.
+#[derive(Default)]
 pub(super) struct Shared {
     pub(super) wake: Arc<Notify>,
-    pub(super) meters: Arc<Meters>,
+    pub(super) meters: OnceLock<Arc<Meters>>,
     pub(super) trouble: Arc<Trouble>,
     users: Mutex<Users>,
 }
@@ -35,15 +36,6 @@ struct Users {
 }
 
 impl Shared {
-    pub(super) fn new(meters: Meters) -> Self {
-        Self {
-            wake: Arc::default(),
-            meters: Arc::new(meters),
-            trouble: Arc::default(),
-            users: Mutex::default(),
-        }
-    }
-
     fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,4 @@
 //! Messages that are published if, and only if, a database transaction commits.
-#![doc = include_str!("../../../docs/outbox.md")]
 
 mod batch;
 mod database;
@@ -116,12 +115,11 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     }
 
     fn on(table: Table<DB>) -> Self {
-        let shared = middleware::Shared::new(Meters::new(&table.statements.table));
         Self {
             table: Arc::new(table),
             settings: Settings::default(),
             source: "".into(),
-            shared: Arc::new(shared),
+            shared: Arc::default(),
         }
     }
 
@@ -268,7 +266,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         let row = parcel::pack(id, publication, key).map_err(OutboxError::Unkeepable)?;
         let written = DB::insert(&self.table.statements, connection, &row).await;
         written.map_err(failed("write a message into the outbox"))?;
-        self.shared.meters.written.increment(1);
+        self.meters().written.increment(1);
         Ok(())
     }
 
@@ -307,13 +305,17 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         }
     }
 
+    fn meters(&self) -> &Arc<Meters> {
+        self.shared.meters.get_or_init(|| Arc::new(Meters::new(&self.table.statements.table)))
+    }
+
     fn sender(&self, publisher: Publisher) -> Sender<DB> {
         Sender {
             table: Arc::clone(&self.table),
             settings: self.settings,
             publisher,
             wake: Arc::clone(&self.shared.wake),
-            meters: Arc::clone(&self.shared.meters),
+            meters: Arc::clone(self.meters()),
             trouble: Arc::clone(&self.shared.trouble),
         }
     }

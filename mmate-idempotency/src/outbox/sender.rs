@@ -1,5 +1,6 @@
 //! Sends what is in the outbox, as long as its service runs.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,16 +110,12 @@ impl<DB: OutboxDatabase> Sender<DB> {
             at_most: self.settings.batch.into(),
         };
         let asked = Instant::now();
-        // An answer that comes so late that there is no time left to send anything is no answer.
-        let claimed = match timeout(lease / 2, DB::claim(&self.table, &ask)).await {
-            Ok(Ok(claimed)) => claimed,
-            Ok(Err(error)) => {
+        let claim = ask.claim;
+        let table = Arc::clone(&self.table);
+        let claimed = match to_its_end(async move { DB::claim(&table, &ask).await }).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
                 self.trouble.note("failed to look into the outbox", error_chain(&error));
-                return Round::Trouble;
-            }
-            Err(_) => {
-                let error = format!("no answer within {:?}", lease / 2);
-                self.trouble.note("failed to look into the outbox", error);
                 return Round::Trouble;
             }
         };
@@ -129,7 +126,7 @@ impl<DB: OutboxDatabase> Sender<DB> {
             // There is more, for another.
             self.wake.notify_one();
         }
-        let batch = Batch::new(self, ask.claim, claimed, asked);
+        let batch = Batch::new(self, claim, claimed, asked);
         match batch.send().await {
             Sent::Well => Round::Sent,
             Sent::InDoubt(error) => {
@@ -143,7 +140,8 @@ impl<DB: OutboxDatabase> Sender<DB> {
     /// Tells from time to time how much there is.
     async fn count(&self) {
         loop {
-            match DB::count(&self.table).await {
+            let table = Arc::clone(&self.table);
+            match to_its_end(async move { DB::count(&table).await }).await {
                 Ok((pending, dead)) => self.meters.waiting(pending, dead),
                 Err(error) => {
                     let error = error_chain(&error);
@@ -152,6 +150,19 @@ impl<DB: OutboxDatabase> Sender<DB> {
             }
             sleep(COUNT_EVERY).await;
         }
+    }
+}
+
+/// What is asked of a database is done to its end, also if a stop ends the wait for it: a connection
+/// that is left in the middle of an answer may be of no use to its pool any more.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    call: impl Future<Output = T> + Send + 'static,
+) -> T {
+    match tokio::spawn(call).await {
+        Ok(answer) => answer,
+        Err(died) if died.is_panic() => std::panic::resume_unwind(died.into_panic()),
+        // The runtime ends, and this with it.
+        Err(_) => std::future::pending().await,
     }
 }
 

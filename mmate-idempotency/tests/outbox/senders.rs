@@ -150,14 +150,14 @@ async fn of_many_messages_under_random_kills_none_is_lost_and_each_key_keeps_its
     DB: TestDatabase,
 >() {
     const MESSAGES: usize = 10_000;
-    const KEYS: usize = 50;
+    const KEYS: usize = 200;
     let bench = Bench::<DB>::new().await;
     let mut random = fastrand::Rng::with_seed(29);
     let (mut kills, mut senders) = (0, JoinSet::new());
     let start = |random: &mut fastrand::Rng| {
-        let outbox = bench.outbox().lease(Duration::from_millis(500)).batch(64);
+        let outbox = bench.outbox().lease(Duration::from_millis(300)).batch(32);
         let broker = bench.broker.clone();
-        let life = Duration::from_millis(random.u64(5..250));
+        let life = Duration::from_millis(random.u64(20..600));
         async move {
             let publisher = Publisher::connect(&broker, "relay").await.unwrap();
             // Dropping what it does, wherever that is, is its death.
@@ -229,6 +229,8 @@ async fn fill<DB: TestDatabase>(bench: &Bench<DB>, messages: usize, keys: usize)
                     ids.push(id.to_string());
                 }
                 tx.commit().await.unwrap();
+                // The senders shall have something new to do for a while.
+                tokio::time::sleep(Duration::from_millis(random.u64(..30))).await;
             }
             ids
         });

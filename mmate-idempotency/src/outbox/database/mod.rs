@@ -61,7 +61,8 @@ pub trait OutboxDatabase: Database + sealed::Sealed {
     #[doc(hidden)]
     async fn claim(table: &Table<Self>, ask: &Ask) -> sqlx::Result<Vec<Claimed>>;
 
-    /// Notes what became of claimed rows, in one transaction.
+    /// Notes what became of claimed rows. Half of it noted does no harm: the claim lasts for the
+    /// rest.
     #[doc(hidden)]
     async fn settle(table: &Table<Self>, claim: &[u8; 16], fates: &Fates) -> sqlx::Result<()>;
 
@@ -229,7 +230,7 @@ macro_rules! outbox_database {
             async fn settle(table: &Table<Self>, claim: &[u8; 16], fates: &Fates) -> sqlx::Result<()> {
                 let _turn = Self::enter(&table.gate).await;
                 let statements = &table.statements;
-                let mut tx = table.pool.begin().await?;
+                let mut connection = table.pool.acquire().await?;
                 for failed in &fates.failed {
                     sqlx::query::<Self>(AssertSqlSafe(Arc::clone(&statements.failed)))
                         .bind(&failed.error)
@@ -237,7 +238,7 @@ macro_rules! outbox_database {
                         .bind(i64::from(failed.pause.is_none()))
                         .bind(failed.seq)
                         .bind(&claim[..])
-                        .execute(&mut *tx)
+                        .execute(&mut *connection)
                         .await?;
                 }
                 for (ranges, sql) in
@@ -248,11 +249,11 @@ macro_rules! outbox_database {
                             .bind(first)
                             .bind(last)
                             .bind(&claim[..])
-                            .execute(&mut *tx)
+                            .execute(&mut *connection)
                             .await?;
                     }
                 }
-                tx.commit().await
+                Ok(())
             }
 
             async fn dead(table: &Table<Self>, at_most: i64) -> sqlx::Result<Vec<DeadRow>> {
