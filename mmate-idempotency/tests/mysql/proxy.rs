@@ -66,7 +66,7 @@ impl Proxy {
     fn cut(&self) -> Option<Cut> {
         let less = |left: usize| left.checked_sub(1);
         self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).ok()?;
-        Some(if self.cuts.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+        Some(if self.cuts.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
             Cut::Before
         } else {
             Cut::After

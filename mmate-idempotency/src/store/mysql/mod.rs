@@ -24,7 +24,7 @@ pub(crate) use self::failure::{is_deadlock, is_no_savepoint};
 use self::records::Records;
 use self::session::Session;
 use self::table::Table;
-pub(crate) use self::within::{begin, commit};
+pub(crate) use self::within::{begin, commit, rollback};
 use super::coalesce::{Call, Coalescer};
 use super::sql::{DEFAULT_TABLE, InvalidTableName};
 use super::{ClaimRequest, ManualClock, Permit, Promises, Store, StoreError};

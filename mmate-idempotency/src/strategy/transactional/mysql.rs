@@ -6,7 +6,7 @@ use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 use super::database::{TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
-use crate::store::mysql::{begin, commit, is_deadlock, is_no_savepoint};
+use crate::store::mysql::{begin, commit, is_deadlock, is_no_savepoint, rollback};
 use crate::store::{ClaimRequest, InvalidTableName, ManualClock, MySqlStore, StoreError};
 
 impl sealed::Sealed for MySql {}
@@ -47,8 +47,15 @@ impl TransactionalDatabase for MySql {
         store.claim_within(connection, request).await
     }
 
+    /// It does not commit by itself until it is told to again.
+    const CLOSES_DROPPED: bool = true;
+
     async fn commit(connection: &mut MySqlConnection) -> sqlx::Result<()> {
         commit(connection).await
+    }
+
+    async fn rollback(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        rollback(connection).await
     }
 
     fn uncommitted(error: &sqlx::Error) -> Uncommitted {
