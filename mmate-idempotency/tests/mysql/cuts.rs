@@ -82,3 +82,42 @@ async fn a_call_whose_answer_was_lost_is_asked_again() {
 fn assert_unknown(error: &StoreError) {
     assert_eq!(error.kind(), StoreErrorKind::Unknown, "{error}");
 }
+
+/// S11, S16, S45: whatever is cut short by the time an answer may take, be it the beginning of a
+/// transaction, a claim or a commit: none loses, none doubles, and no connection comes back dirty.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_for_lack_of_time_leaves_nothing_behind() {
+    const MESSAGES: usize = 200;
+    let bench = Bench::new().await;
+    let handler = async |meta: Meta, mut tx: Tx<MySql>| {
+        let id = meta.id.as_ref().map(MessageId::as_str);
+        let insert = sqlx::query("INSERT INTO effects VALUES (?)").bind(id);
+        insert.execute(&mut *tx).await?;
+        Ok::<(), HandlerError>(())
+    };
+    // Some answers come in time and some do not.
+    for micros in [300, 700, 1500, 3000] {
+        let hasty = bench
+            .strategy()
+            .answer_timeout(Duration::from_micros(micros))
+            .outage_patience(Duration::from_millis(20));
+        let running = bench.start_with(hasty, handler).await;
+        for id in 0..MESSAGES {
+            bench.publish(&running, &format!("{micros}-{id}")).await;
+        }
+        let settled = || {
+            let counts = running.stats().total();
+            counts.succeeded + counts.duplicates.total() + counts.deferred
+        };
+        while settled() < MESSAGES as u64 / 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.stop().await.unwrap();
+        bench.assert_no_connection_is_dirty().await;
+    }
+    let running = bench.start(handler).await;
+    done(&bench, &running).await;
+    let effects = bench.effects_by_id().await;
+    assert_eq!(effects.len(), 4 * MESSAGES, "none is lost");
+    assert!(effects.iter().all(|count| *count == 1), "none is doubled");
+}
