@@ -12,7 +12,7 @@ use mmate_idempotency::{MySqlStore, Permit, Store, StoreError, Transactional, Tx
 use sqlx::MySql;
 
 use crate::bench::{Bench, done, pool_of};
-use crate::proxy::Proxy;
+use crate::proxy::{LATE, Proxy};
 
 /// S16, F42: half of the commits take effect and half do not, and nobody is told. The record decides.
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +49,27 @@ async fn of_a_thousand_commits_that_are_cut_none_loses_and_none_doubles() {
     assert_eq!(counts.deferred, CUTS as u64);
     assert_eq!(counts.duplicates.total(), CUTS as u64 / 2);
     assert_eq!(runs.load(Ordering::SeqCst), CUTS + CUTS / 2);
+}
+
+/// S11: nobody waits any more for a transaction that begins late, so nobody ends it either: its
+/// connection is not given to others.
+#[tokio::test]
+async fn a_transaction_that_begins_too_late_is_nobody_elses() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::in_front_of(&bench.options).await;
+    let pool = pool_of(&proxy.options(&bench.options), 1).await;
+    let strategy = Transactional::new(pool.clone())
+        .answer_timeout(LATE / 5)
+        .outage_patience(Duration::from_millis(1));
+    let running = bench.start_with(strategy, async || Ok::<(), HandlerError>(())).await;
+    proxy.begin_late(1);
+    bench.publish(&running, "a").await;
+    while running.stats().total().deferred == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    sqlx::query("INSERT INTO effects VALUES ('of another')").execute(&pool).await.unwrap();
+    assert_eq!(bench.effects().await, 1);
+    assert_eq!(done(&bench, &running).await.succeeded, 1);
 }
 
 /// S45: the same attempt, asked again, recognises its own claim; so do the other calls.
