@@ -77,8 +77,8 @@ async fn of_a_database_that_is_killed_under_load_each_message_has_its_effect_onc
     drop(database);
 }
 
-/// F46: `Tracked`: none lost, none stuck. An effect and its record are not one here; but they are
-/// repeated only where the database died in between, with at most as many as were under way.
+/// F46: `Tracked`: none lost, none stuck; and since what is not known is asked again, not even a
+/// completion whose answer was lost makes anything run again.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_store_that_is_killed_under_load_no_message_is_lost() {
     let database = start_database().await;
@@ -104,7 +104,6 @@ async fn of_a_store_that_is_killed_under_load_no_message_is_lost() {
     let counts = done(&bench, &running).await;
     assert_eq!(counts.dead_lettered, 0);
     assert_eq!(counts.succeeded + counts.duplicates.total(), MESSAGES as u64);
-    // A completion whose answer was lost is repeated, and so is no reason to run anything again.
     assert_eq!(runs.load(Ordering::SeqCst), MESSAGES);
     let done: i64 =
         sqlx::query_scalar("SELECT count(*) FROM processed_messages WHERE status = 'done'")
