@@ -117,8 +117,8 @@ async fn a_handler_that_goes_on_after_a_deadlock_commits_nothing() {
     let counts = done(&bench, &running).await;
     assert_eq!(deadlocks.load(Ordering::SeqCst), 1);
     assert_eq!((counts.succeeded, counts.retried), (1, 1));
-    // What it did after the deadlock was outside of any transaction, as the database has it.
-    assert_eq!(bench.records().await, 1);
+    // What it did after the deadlock was in no transaction, and still is not there.
+    assert_eq!((bench.effects().await, bench.records().await), (1, 1));
 }
 
 /// F45: calls that are made together are made again, and nobody hears of it.

@@ -12,7 +12,7 @@ use mmate_idempotency::{MySqlStore, Permit, Store, StoreError, Transactional, Tx
 use sqlx::MySql;
 
 use crate::bench::{Bench, done, pool_of};
-use crate::proxy::Proxy;
+use crate::proxy::{LATE, Proxy};
 
 /// S16, F42: half of the commits take effect and half do not, and nobody is told. The record decides.
 #[tokio::test(flavor = "multi_thread")]
@@ -51,6 +51,27 @@ async fn of_a_thousand_commits_that_are_cut_none_loses_and_none_doubles() {
     assert_eq!(runs.load(Ordering::SeqCst), CUTS + CUTS / 2);
 }
 
+/// S11: nobody waits any more for a transaction that begins late, so nobody ends it either: its
+/// connection is not given to others.
+#[tokio::test]
+async fn a_transaction_that_begins_too_late_is_nobody_elses() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::in_front_of(&bench.options).await;
+    let pool = pool_of(&proxy.options(&bench.options), 1).await;
+    let strategy = Transactional::new(pool.clone())
+        .answer_timeout(LATE / 5)
+        .outage_patience(Duration::from_millis(1));
+    let running = bench.start_with(strategy, async || Ok::<(), HandlerError>(())).await;
+    proxy.begin_late(1);
+    bench.publish(&running, "a").await;
+    while running.stats().total().deferred == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    sqlx::query("INSERT INTO effects VALUES ('of another')").execute(&pool).await.unwrap();
+    assert_eq!(bench.effects().await, 1);
+    assert_eq!(done(&bench, &running).await.succeeded, 1);
+}
+
 /// S45: the same attempt, asked again, recognises its own claim; so do the other calls.
 #[tokio::test]
 async fn a_call_whose_answer_was_lost_is_asked_again() {
@@ -81,4 +102,43 @@ async fn a_call_whose_answer_was_lost_is_asked_again() {
 #[track_caller]
 fn assert_unknown(error: &StoreError) {
     assert_eq!(error.kind(), StoreErrorKind::Unknown, "{error}");
+}
+
+/// S11, S16, S45: whatever is cut short by the time an answer may take, be it the beginning of a
+/// transaction, a claim or a commit: none loses, none doubles, and no connection comes back dirty.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_for_lack_of_time_leaves_nothing_behind() {
+    const MESSAGES: usize = 200;
+    let bench = Bench::new().await;
+    let handler = async |meta: Meta, mut tx: Tx<MySql>| {
+        let id = meta.id.as_ref().map(MessageId::as_str);
+        let insert = sqlx::query("INSERT INTO effects VALUES (?)").bind(id);
+        insert.execute(&mut *tx).await?;
+        Ok::<(), HandlerError>(())
+    };
+    // Some answers come in time and some do not.
+    for micros in [300, 700, 1500, 3000] {
+        let hasty = bench
+            .strategy()
+            .answer_timeout(Duration::from_micros(micros))
+            .outage_patience(Duration::from_millis(20));
+        let running = bench.start_with(hasty, handler).await;
+        for id in 0..MESSAGES {
+            bench.publish(&running, &format!("{micros}-{id}")).await;
+        }
+        let settled = || {
+            let counts = running.stats().total();
+            counts.succeeded + counts.duplicates.total() + counts.deferred
+        };
+        while settled() < MESSAGES as u64 / 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.stop().await.unwrap();
+        bench.assert_no_connection_is_dirty().await;
+    }
+    let running = bench.start(handler).await;
+    done(&bench, &running).await;
+    let effects = bench.effects_by_id().await;
+    assert_eq!(effects.len(), 4 * MESSAGES, "none is lost");
+    assert!(effects.iter().all(|count| *count == 1), "none is doubled");
 }

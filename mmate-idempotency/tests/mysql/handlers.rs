@@ -159,7 +159,9 @@ async fn a_statement_that_commits_by_itself_is_told_and_not_repeated() {
     bench.publish(&running, "a").await;
     let counts = done(&bench, &running).await;
     assert_eq!((counts.succeeded, counts.retried, counts.duplicates.total()), (0, 1, 1));
-    assert_eq!(bench.records().await, 1);
+    // What came after it is rolled back.
+    assert_eq!((bench.effects().await, bench.records().await), (1, 1));
+    bench.assert_no_connection_is_dirty().await;
 }
 
 #[tokio::test]

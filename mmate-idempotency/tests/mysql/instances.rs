@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mmate_core::{HandlerError, MessageId, Meta};
-use mmate_idempotency::{Transactional, Tx};
+use mmate_core::{HandlerError, MessageId, Meta, Service, Subscription};
+use mmate_idempotency::{MySqlStore, Tracked, Transactional, Tx};
 use sqlx::MySql;
 use sqlx::mysql::MySqlPoolOptions;
-use tokio::sync::Semaphore;
+use tokio::sync::{Barrier, Semaphore};
 
-use crate::bench::{Bench, done, effect};
+use crate::bench::{Bench, done, effect, pool_of};
 
 async fn effect_of(meta: Meta, mut tx: Tx<MySql>) -> Result<(), HandlerError> {
     let id = meta.id.as_ref().map(MessageId::as_str);
@@ -36,8 +36,7 @@ async fn of_two_instances_that_race_for_an_id_one_has_the_effect() {
     assert_eq!((effects.len(), effects.iter().max()), (IDS, Some(&1)));
 }
 
-/// S3, F44: who waits for a transaction that does not end is told so before long, holds no connection
-/// meanwhile, and comes again.
+/// S3, F44: who waits for a transaction that does not end is told so before long, and comes again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_message_whose_transaction_is_open_waits_for_so_long_and_is_deferred() {
     let one = Bench::new().await;
@@ -119,13 +118,37 @@ async fn a_copy_that_waits_runs_if_the_first_one_fails() {
     assert_eq!((one.effects().await, one.records().await), (1, 1));
 }
 
-/// S30: nobody holds a connection while a handler of another strategy runs, and a pool of two serves
-/// fifty messages of this one.
+/// S30: fifty handlers of `Tracked` are at work at once, with a pool of two.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_pool_serves_many_handlers() {
+async fn nobody_holds_a_connection_while_a_handler_of_tracked_runs() {
+    const HANDLERS: usize = 50;
     let bench = Bench::new().await;
-    let pool = MySqlPoolOptions::new().max_connections(2).connect_with(bench.options.clone());
-    let strategy = Transactional::new(pool.await.unwrap());
+    let store = MySqlStore::new(pool_of(&bench.options, 2).await);
+    let all_inside = Arc::new(Barrier::new(HANDLERS));
+    let subscription = Subscription::per_service("q", ["thing.#"])
+        .concurrency(HANDLERS)
+        .idempotent(Tracked::new(store))
+        .handler(move || {
+            let all_inside = Arc::clone(&all_inside);
+            async move {
+                all_inside.wait().await;
+                Ok::<(), HandlerError>(())
+            }
+        });
+    let running =
+        Service::new("s").subscribe(subscription).start(bench.broker.clone()).await.unwrap();
+    for id in 0..HANDLERS {
+        bench.publish(&running, &format!("{id}")).await;
+    }
+    assert_eq!(done(&bench, &running).await.succeeded, HANDLERS as u64);
+    assert_eq!(bench.records().await, HANDLERS as i64);
+}
+
+/// Those who have no connection yet wait for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_two_serves_fifty_transactions() {
+    let bench = Bench::new().await;
+    let strategy = Transactional::new(pool_of(&bench.options, 2).await);
     let running = bench.start_with(strategy, effect_of).await;
     for id in 0..50 {
         bench.publish(&running, &format!("{id}")).await;

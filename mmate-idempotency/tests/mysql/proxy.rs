@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +25,12 @@ pub(crate) struct Proxy {
     left: Arc<AtomicUsize>,
     /// How many there were.
     cuts: Arc<AtomicUsize>,
+    /// How many transactions are still to begin late.
+    late: Arc<AtomicUsize>,
 }
+
+/// How much later than it is given an answer comes.
+pub(crate) const LATE: Duration = Duration::from_millis(500);
 
 impl Proxy {
     pub(crate) async fn in_front_of(options: &MySqlConnectOptions) -> Self {
@@ -34,6 +40,7 @@ impl Proxy {
             target: options.get_port(),
             left: Arc::default(),
             cuts: Arc::default(),
+            late: Arc::default(),
         };
         let accepts = proxy.clone();
         tokio::spawn(async move {
@@ -62,11 +69,15 @@ impl Proxy {
         self.left.load(Ordering::SeqCst)
     }
 
+    /// Holds the answers to so many transactions' beginnings back.
+    pub(crate) fn begin_late(&self, transactions: usize) {
+        self.late.fetch_add(transactions, Ordering::SeqCst);
+    }
+
     /// The next cut, if there is one left.
     fn cut(&self) -> Option<Cut> {
-        let less = |left: usize| left.checked_sub(1);
-        self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).ok()?;
-        Some(if self.cuts.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+        take(&self.left)?;
+        Some(if self.cuts.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
             Cut::Before
         } else {
             Cut::After
@@ -92,6 +103,10 @@ impl Proxy {
                         }
                         None => server.write_all(asked).await?,
                     }
+                    let begins = asked.windows(17).any(|words| words == b"START TRANSACTION");
+                    if begins && take(&self.late).is_some() {
+                        tokio::time::sleep(LATE).await;
+                    }
                 }
                 count = server.read(&mut answered) => {
                     let answered = &answered[..count?];
@@ -103,6 +118,12 @@ impl Proxy {
             }
         }
     }
+}
+
+/// One less, if there is one.
+fn take(count: &AtomicUsize) -> Option<()> {
+    let less = |left: usize| left.checked_sub(1);
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).ok().map(drop)
 }
 
 /// Reads answers to the last one: the one after which the server says that no more are to come.

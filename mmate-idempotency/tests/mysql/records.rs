@@ -94,7 +94,9 @@ async fn long_replies_are_kept_and_too_long_ones_are_refused_alone() {
             let completed =
                 store.complete(&Permit::new(&request, grant), Some(reply.clone())).await;
             if size > 10_000_000 {
-                assert!(completed.is_err());
+                let error = completed.unwrap_err();
+                assert_eq!(error.kind(), StoreErrorKind::Permanent);
+                assert!(error.to_string().contains("max_allowed_packet"), "{error}");
                 return;
             }
             completed.unwrap();
@@ -131,6 +133,27 @@ async fn the_clock_is_the_databases_own() {
         let age = SystemTime::from(seen.since).elapsed().unwrap_or_default();
         assert!(age < Duration::from_secs(60), "{zone}: {age:?}");
     }
+}
+
+/// Calls of a process that come together are made together.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_claims_at_once_take_few_round_trips() {
+    let bench = Bench::new().await;
+    let pool = crate::bench::pool_of(&bench.options, 1).await;
+    let store = store(&pool).await;
+    let mut all = tokio::task::JoinSet::new();
+    for id in 0..500 {
+        let store = store.clone();
+        all.spawn(async move {
+            let claim = store.claim(&request("scope", &format!("{id}"))).await.unwrap();
+            matches!(claim, Claim::Granted(_))
+        });
+    }
+    assert!(all.join_all().await.into_iter().all(|granted| granted));
+    let inserts: (String, String) =
+        sqlx::query_as("SHOW SESSION STATUS LIKE 'Com_insert'").fetch_one(&pool).await.unwrap();
+    let inserts: u64 = inserts.1.parse().unwrap();
+    assert!((8..100).contains(&inserts), "{inserts} statements");
 }
 
 /// Many instances start at once, and see each other's records.

@@ -35,8 +35,7 @@ impl Together for Records {
 
 const ASKING: &str = "ask for records";
 
-/// So many bytes of replies are sent at once, unless one has more. A byte takes two, and servers
-/// take packets of 16 MiB at most unless they were told otherwise.
+/// So many bytes of replies are sent at once; one that has more is sent alone.
 const REPLIES_AT_ONCE: usize = 1024 * 1024;
 
 /// Which calls go into one round trip each.
@@ -48,7 +47,7 @@ fn parts<'o>(calls: &[Call], order: &'o [usize]) -> Vec<&'o [usize]> {
             Call::Complete { reply: Some(reply), .. } => reply.len(),
             _ => 0,
         };
-        if bytes > 0 && bytes + more > REPLIES_AT_ONCE {
+        if began < place && bytes + more > REPLIES_AT_ONCE {
             parts.push(&order[began..place]);
             (began, bytes) = (place, 0);
         }
@@ -136,6 +135,9 @@ impl Records {
         statements: &str,
     ) -> Result<Vec<Answer>, StoreError> {
         let mut session = Session::of(&self.pool).await.map_err(unreached(attempted))?;
+        if statements.len() > LARGE {
+            may_send(&mut session, attempted, statements.len()).await?;
+        }
         let mut tries = 0;
         let error = loop {
             tries += 1;
@@ -170,6 +172,30 @@ impl Records {
 /// How often a transaction is made again that the database gave up.
 pub(super) const DEADLOCKS: u64 = 10;
 const LOCK_WAITS: u64 = 1;
+
+/// Every server takes what is smaller: a part of calls without long replies.
+const LARGE: usize = 1024 * 1024;
+
+/// Whether the server takes so many bytes. Those that are too many it answers by closing the
+/// connection, as if there were something wrong with it.
+async fn may_send(
+    session: &mut Session,
+    attempted: &'static str,
+    bytes: usize,
+) -> Result<(), StoreError> {
+    let limit: i64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS SIGNED)")
+        .fetch_one(&mut **session)
+        .await
+        .map_err(failed(attempted))?;
+    if bytes < usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    let text = format!(
+        "a reply is too long: with it {bytes} bytes are to be sent, two for each of its own, and \
+         the server's max_allowed_packet is {limit}"
+    );
+    Err(StoreError::new(StoreErrorKind::Permanent, attempted, text))
+}
 
 async fn rollback(connection: &mut MySqlConnection) -> sqlx::Result<()> {
     ask(connection, "ROLLBACK".to_owned()).await.map(drop)

@@ -25,7 +25,7 @@ pub(crate) use self::failure::{is_deadlock, is_lock_wait_timeout, is_no_savepoin
 use self::records::Records;
 use self::session::Session;
 use self::table::Table;
-pub(crate) use self::within::{begin, commit};
+pub(crate) use self::within::{begin, commit, rollback};
 use super::coalesce::{Call, Coalescer};
 use super::sql::{DEFAULT_TABLE, InvalidTableName};
 use super::{ClaimRequest, ManualClock, Permit, Promises, Store, StoreError};

@@ -112,9 +112,10 @@ impl Many {
         let Some(first) = all.first() else { return };
         self.before.write(out, first.as_ref());
         for (number, values) in all.iter().enumerate() {
-            out.push_str(if number == 0 { "" } else { self.between });
+            out.push_str(if number == 0 { " " } else { self.between });
             self.each.write(out, values.as_ref());
         }
+        out.push(' ');
         self.after.write(out, first.as_ref());
     }
 }

@@ -21,6 +21,11 @@ use crate::store::{ClaimRequest, Permit, StoreError, StoreErrorKind};
 /// any other. So it does after a deadlock, which rolls all of it back, if the handler goes on.
 const SAVEPOINT: &str = "SAVEPOINT mmate_transaction";
 
+/// What is done after such an end is in no transaction. So that it is not committed, statement by
+/// statement, the session commits nothing by itself meanwhile.
+const COMMIT_NOTHING: &str = "SET SESSION autocommit = 0";
+const COMMIT_AGAIN: &str = "SET SESSION autocommit = 1";
+
 /// Fails if the transaction is not the one that was begun, and then commits nothing.
 const COMMIT: &str = "RELEASE SAVEPOINT mmate_transaction; COMMIT";
 
@@ -29,17 +34,27 @@ pub(crate) async fn begin(pool: &MySqlPool) -> Result<PoolConnection<MySql>, Sto
     let mut session = Session::of(pool).await.map_err(unreached(BEGINNING))?;
     let begun = <MySql as Database>::TransactionManager::begin(
         &mut session,
-        Some(AssertSqlSafe(format!("{BEGIN}; {SAVEPOINT}")).into_sql_str()),
+        Some(AssertSqlSafe(format!("{COMMIT_NOTHING}; {BEGIN}; {SAVEPOINT}")).into_sql_str()),
     );
     begun.await.map_err(failed(BEGINNING))?;
     Ok(session.settled())
 }
 
 pub(crate) async fn commit(connection: &mut MySqlConnection) -> sqlx::Result<()> {
-    ask(connection, COMMIT.to_owned()).await?;
-    // sqlx thinks that the transaction is still open. It may roll it back: there is none.
-    <MySql as Database>::TransactionManager::start_rollback(connection);
+    ask(connection, format!("{COMMIT}; {COMMIT_AGAIN}")).await?;
+    forget_transaction(connection);
     Ok(())
+}
+
+pub(crate) async fn rollback(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+    ask(connection, format!("ROLLBACK; {COMMIT_AGAIN}")).await?;
+    forget_transaction(connection);
+    Ok(())
+}
+
+/// sqlx thinks that the transaction is still open. It may roll it back: there is none.
+fn forget_transaction(connection: &mut MySqlConnection) {
+    <MySql as Database>::TransactionManager::start_rollback(connection);
 }
 
 impl Records {

@@ -72,10 +72,21 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         reply: &Bytes,
     ) -> Result<(), StoreError>;
 
-    /// Commits what [`begin`](Self::begin) began.
+    /// Whether a connection is closed whose transaction was dropped: it cannot be put in order
+    /// without waiting for it.
+    #[doc(hidden)]
+    const CLOSES_DROPPED: bool = false;
+
+    /// Commits the transaction; an error means what [`uncommitted`](Self::uncommitted) says.
     #[doc(hidden)]
     async fn commit(connection: &mut Self::Connection) -> sqlx::Result<()> {
         <Self as Database>::TransactionManager::commit(connection).await
+    }
+
+    /// Rolls the transaction back.
+    #[doc(hidden)]
+    async fn rollback(connection: &mut Self::Connection) -> sqlx::Result<()> {
+        Self::TransactionManager::rollback(connection).await
     }
 
     /// What a failure to commit means.

@@ -7,7 +7,9 @@ use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 use super::database::{GaveWay, TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
-use crate::store::mysql::{begin, commit, is_deadlock, is_lock_wait_timeout, is_no_savepoint};
+use crate::store::mysql::{
+    begin, commit, is_deadlock, is_lock_wait_timeout, is_no_savepoint, rollback,
+};
 use crate::store::{ClaimRequest, InvalidTableName, ManualClock, MySqlStore, Permit, StoreError};
 
 impl sealed::Sealed for MySql {}
@@ -60,8 +62,15 @@ impl TransactionalDatabase for MySql {
         store.answer_within(connection, permit, reply).await
     }
 
+    /// It does not commit by itself until it is told to again.
+    const CLOSES_DROPPED: bool = true;
+
     async fn commit(connection: &mut MySqlConnection) -> sqlx::Result<()> {
         commit(connection).await
+    }
+
+    async fn rollback(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        rollback(connection).await
     }
 
     fn uncommitted(error: &sqlx::Error) -> Uncommitted {

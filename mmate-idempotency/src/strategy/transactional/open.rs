@@ -73,9 +73,7 @@ impl<DB: TransactionalDatabase> Open<DB> {
             // One rollback would end a savepoint only: that is left to being dropped.
             return;
         }
-        let rolled_back =
-            <DB as Database>::TransactionManager::rollback(&mut self.connection).await;
-        match rolled_back {
+        match DB::rollback(&mut self.connection).await {
             Ok(()) => self.is_open = false,
             Err(error) => {
                 tracing::debug!(%error, "a rollback failed; the connection is closed");
@@ -89,7 +87,7 @@ impl<DB: TransactionalDatabase> Drop for Open<DB> {
     fn drop(&mut self) {
         if self.is_open {
             // One rollback would end a savepoint only.
-            if self.in_doubt || self.depth() != 1 {
+            if self.in_doubt || self.depth() != 1 || DB::CLOSES_DROPPED {
                 self.connection.close_on_drop();
             }
             <DB as Database>::TransactionManager::start_rollback(&mut self.connection);
