@@ -18,6 +18,16 @@ struct FrontPage;
 #[doc = include_str!("../../docs/connecting.md")]
 struct Connecting;
 
+/// Those of the page about choosing a strategy.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/choosing-a-strategy.md")]
+struct Choosing;
+
+/// Those of the page about fences.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/fencing.md")]
+struct Fencing;
+
 /// Those of the guide to idempotency without a broker.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/without-a-broker.md")]

@@ -27,14 +27,19 @@ fn names(text: &str, begin: &str, end: &str) -> BTreeSet<String> {
     rest.filter(is_name).map(str::to_owned).collect()
 }
 
-#[test]
-fn every_metric_is_in_the_table_of_metrics_and_no_other() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+/// All metrics that the sources tell.
+fn told(root: &Path) -> BTreeSet<String> {
     let mut texts = Vec::new();
     for package in ["mmate-core", "mmate-amqp", "mmate-idempotency"] {
         sources(&root.join(package).join("src"), &mut texts);
     }
-    let told: BTreeSet<_> = texts.iter().flat_map(|text| names(text, "&str = \"", "\"")).collect();
+    texts.iter().flat_map(|text| names(text, "&str = \"", "\"")).collect()
+}
+
+#[test]
+fn every_metric_is_in_the_table_of_metrics_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let told = told(root);
     let page = fs::read_to_string(root.join("docs/operations.md")).unwrap();
     let documented = names(&page, "\n| `", "` | ");
     assert!(told.len() > 20, "{told:?}");
@@ -58,6 +63,62 @@ fn every_link_between_the_pages_leads_somewhere() {
             }
             let there = page.parent().unwrap().join(file);
             assert!(there.exists(), "{} links to {file}, which is not there", page.display());
+        }
+    }
+}
+
+/// All texts under this name, anywhere in a JSON document.
+fn texts_of(name: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (field, value) in fields {
+                match value.as_str() {
+                    Some(text) if field == name => found.push(text.to_owned()),
+                    _ => texts_of(name, value, found),
+                }
+            }
+        }
+        serde_json::Value::Array(values) => {
+            values.iter().for_each(|value| texts_of(name, value, found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_asks_for_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("docs/grafana/mmate.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut questions = Vec::new();
+    texts_of("expr", &dashboard, &mut questions);
+    texts_of("query", &dashboard, &mut questions);
+    let word = |c: char| !(c.is_ascii_lowercase() || c == '_');
+    let asked: BTreeSet<_> = questions
+        .iter()
+        .flat_map(|question| question.split(word))
+        .filter(|word| word.starts_with("mmate_"))
+        .map(|word| word.strip_suffix("_bucket").unwrap_or(word).to_owned())
+        .collect();
+    assert_eq!(asked, told(root));
+
+    // Each label that is asked for is in the table of metrics.
+    let page = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    for question in &questions {
+        for metric in question.split(word).filter(|word| word.starts_with("mmate_")) {
+            let metric = metric.strip_suffix("_bucket").unwrap_or(metric);
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{metric}` ")));
+            let labels = row.unwrap().split('|').nth(3).unwrap();
+            let selected = question.split(metric).nth(1).and_then(|rest| {
+                rest.trim_start_matches("_bucket").strip_prefix('{')?.split('}').next()
+            });
+            for selector in
+                selected.unwrap_or_default().split(',').filter(|text| text.contains('='))
+            {
+                let label = selector.split(['=', '~']).next().unwrap();
+                let is_there = labels.split(',').any(|known| known.trim() == label);
+                assert!(is_there, "{metric} has no label {label}: {question}");
+            }
         }
     }
 }

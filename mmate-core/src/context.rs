@@ -4,9 +4,11 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::message::{Envelope, Malformed, Message, MessageId, Meta};
 use crate::outcome::{DeadReason, HandlerError};
-use crate::publisher::{Lineage, Publisher};
+use crate::publisher::{Lineage, Publisher, hops};
 use crate::reply::ReplyPolicy;
 use crate::transport::Delivery;
 
@@ -39,6 +41,10 @@ pub(crate) struct Shared {
     /// The headers that what handlers publish takes over.
     pub(crate) propagated: Arc<[String]>,
     pub(crate) replies: ReplyPolicy,
+    /// How long the chain before a message may be.
+    pub(crate) max_hops: u32,
+    /// Cancelled when the service stops.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Context {
@@ -211,6 +217,12 @@ impl Context {
         &self.routing_key
     }
 
+    /// How many messages came before it in its chain: 0 for one that no handler published.
+    #[must_use]
+    pub fn hops(&self) -> u32 {
+        hops(&self.message.headers)
+    }
+
     /// Which attempt this is, from 1. Deferrals and copies do not count.
     #[must_use]
     pub fn attempt(&self) -> u32 {
@@ -249,6 +261,13 @@ impl Context {
             Ok(()) => Ok(Some(address)),
             Err(refused) => Err(HandlerError::dead(DeadReason::Malformed, refused)),
         }
+    }
+
+    /// Ready when the service stops: no more messages are fetched, and what is at hand has until the
+    /// end of the drain. For middleware that waits: it gives the message back then, such as by
+    /// deferring it.
+    pub async fn stopping(&self) {
+        self.shared.stopping.cancelled().await;
     }
 
     /// Leaves a value for extractors and inner middleware.

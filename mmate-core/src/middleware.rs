@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::handler::AnyHandler;
 use crate::health::Status;
 use crate::outcome::{BoxError, HandlerError, Outcome};
+use crate::publisher::Publisher;
 use crate::service::Surroundings;
 
 /// Something that happens around the handling of each message.
@@ -53,12 +54,30 @@ pub trait Middleware: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What works only as long as all goes well, each in a sentence with the values and the mend. It
+    /// stands in the log when the service starts.
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        let _ = surroundings;
+        Vec::new()
+    }
+
     /// Called before the first message, after the broker is connected: once for each subscription
     /// that has this middleware.
     ///
     /// # Errors
     /// The service then does not start.
     async fn start(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Called when all queues of the service are declared, before the first message: once for each
+    /// subscription that has this middleware. The publisher, which may be kept until
+    /// [`stop`](Self::stop), publishes in the service's name.
+    ///
+    /// # Errors
+    /// The service then does not start.
+    async fn ready(&self, publisher: &Publisher) -> Result<(), BoxError> {
+        let _ = publisher;
         Ok(())
     }
 
@@ -83,6 +102,12 @@ pub trait Middleware: Send + Sync + 'static {
 ///
 /// A type of its own, so that [`idempotent`](crate::SubscriptionBuilder::idempotent) takes no
 /// other middleware.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not suppress duplicates",
+    label = "not a strategy",
+    note = "strategies are `Transactional` and `Tracked`; other middleware, such as a lock \
+            (`Locked`), goes into `.middleware(…)`, around the strategy"
+)]
 pub trait Idempotency: Middleware {}
 
 /// The rest of the way to the handler.

@@ -125,6 +125,8 @@ pub enum DeadReason {
     Handler,
     /// It was handled, but nothing takes its reply any more.
     Unanswerable,
+    /// Its chain of messages is longer than [`Service::max_hops`](crate::Service::max_hops) allows.
+    HopLimit,
 }
 
 impl DeadReason {
@@ -140,6 +142,7 @@ impl DeadReason {
             Self::Conflict => "conflict",
             Self::Handler => "handler",
             Self::Unanswerable => "unanswerable",
+            Self::HopLimit => "hop-limit",
         }
     }
 }

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tracing::Instrument;
 
 use crate::context::Shared;
-use crate::message::{CorrelationId, Headers, MessageId, Meta, Outgoing};
+use crate::message::{CorrelationId, Headers, InvalidMessage, MessageId, Meta, Outgoing, wire};
 use crate::request::{Request, Requests};
 use crate::trace;
 use crate::transport::{Connection, Publication, PublishError, Transport, TransportError};
@@ -40,6 +40,8 @@ pub struct Publisher {
 pub(crate) struct Lineage {
     cause: Option<MessageId>,
     correlation: Option<CorrelationId>,
+    /// How many messages come before those that are published because of it.
+    hops: u32,
     scope: Arc<str>,
     published: AtomicU64,
     /// What goes from the message to all that is published because of it.
@@ -61,10 +63,17 @@ impl Lineage {
                 .clone()
                 .or_else(|| meta.correlation_id.clone())
                 .or_else(|| meta.id.as_ref().map(CorrelationId::from)),
+            hops: hops(headers).saturating_add(1),
             scope: Arc::clone(&shared.scope),
             published: AtomicU64::new(0),
         }
     }
+}
+
+/// How many messages came before one in its chain, by its headers.
+pub(crate) fn hops(headers: &Headers) -> u32 {
+    let hops = headers.int(wire::HOPS).unwrap_or_default();
+    u32::try_from(hops.max(0)).unwrap_or(u32::MAX)
 }
 
 impl Publisher {
@@ -140,6 +149,48 @@ impl Publisher {
         futures_util::stream::iter(publishing).buffered(AT_ONCE).collect().await
     }
 
+    /// Makes of a message what would go on the wire, without publishing it: it has its id, its place
+    /// in the conversation and its headers, and can be kept, such as in a database, to be published
+    /// later with [`publish_prepared`](Self::publish_prepared).
+    ///
+    /// In a handler the id is given as by [`publish`](Self::publish), from the same count.
+    ///
+    /// ```
+    /// # use mmate_core::{InProcess, Outgoing, Publisher};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let publisher = Publisher::connect(&InProcess::new(), "shop").await?;
+    /// let event = Outgoing::event("order.created.eu", "OrderCreated", &7).allow_unroutable();
+    /// let (id, publication) = publisher.prepare(event)?;
+    /// assert_eq!(publication.message.properties.message_id.as_deref(), Some(id.as_str()));
+    /// publisher.publish_prepared(publication).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the message cannot be published as it is.
+    pub fn prepare(&self, message: Outgoing) -> Result<(MessageId, Publication), InvalidMessage> {
+        let (id, mut publication) = self.attributed(message).into_publication(&self.source)?;
+        if let Some(lineage) = &self.lineage {
+            trace::pass_on(&lineage.trace, &mut publication.message.headers);
+        }
+        trace::inject(&tracing::Span::current(), &mut publication.message.headers);
+        Ok((id, publication))
+    }
+
+    /// Publishes what [`prepare`](Self::prepare) or [`Outgoing::prepare`] made, as it is: with the id
+    /// that it has, as often as it is called.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn publish_prepared(&self, mut publication: Publication) -> Result<(), PublishError> {
+        let id = publication.message.properties.message_id.as_deref().unwrap_or_default();
+        let span = trace::send(&publication.destination, id, self.system());
+        trace::resume(&span, &publication.message.headers);
+        trace::inject(&span, &mut publication.message.headers);
+        self.connection.publish(publication).instrument(span).await
+    }
+
     /// Asks, and waits for the reply: a command or a query, to be awaited.
     ///
     /// The reply is decoded to whatever type is asked for. The wait ends after 30 s unless
@@ -176,16 +227,21 @@ impl Publisher {
         &*self.connection
     }
 
-    pub(crate) fn source(&self) -> &str {
+    /// The name of the service in whose name it publishes.
+    #[must_use]
+    pub fn source(&self) -> &str {
         &self.source
     }
 
     /// Gives a message its place in the conversation that it belongs to, and its id.
     pub(crate) fn attributed(&self, mut message: Outgoing) -> Outgoing {
         if let Some(lineage) = &self.lineage {
-            message.inherit(&lineage.inherited);
-            if let Some(correlation) = &lineage.correlation {
-                message.caused_by(correlation.clone(), lineage.cause.clone());
+            if !message.begins_chain() {
+                message.after_hops(lineage.hops);
+                message.inherit(&lineage.inherited);
+                if let Some(correlation) = &lineage.correlation {
+                    message.caused_by(correlation.clone(), lineage.cause.clone());
+                }
             }
             if let (Some(cause), false) = (&lineage.cause, message.has_id()) {
                 let ordinal = lineage.published.fetch_add(1, Ordering::Relaxed);

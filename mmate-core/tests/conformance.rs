@@ -49,6 +49,7 @@ fn every_case_is_in_the_list() {
     let sources = [
         include_str!("../src/conformance/batches.rs"),
         include_str!("../src/conformance/browsing.rs"),
+        include_str!("../src/conformance/chains.rs"),
         include_str!("../src/conformance/content.rs"),
         include_str!("../src/conformance/dead_letters.rs"),
         include_str!("../src/conformance/declaring.rs"),

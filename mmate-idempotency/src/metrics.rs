@@ -2,7 +2,10 @@
 
 use std::sync::Once;
 
-use metrics::{Counter, counter, describe_counter};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 
 use crate::protocol::Claim;
 
@@ -12,6 +15,9 @@ const UNCERTAIN: &str = "mmate_uncertain_total";
 const STORE_FAILURES: &str = "mmate_store_failures_total";
 const EVICTED: &str = "mmate_records_evicted_total";
 const PURGED: &str = "mmate_records_purged_total";
+const CALLS: &str = "mmate_store_call_seconds";
+const STALE: &str = "mmate_stale_calls_total";
+const HELD: &str = "mmate_claims_held";
 const REPLIES_NOT_KEPT: &str = "mmate_replies_not_kept_total";
 const RUNS: &str = "mmate_runs_total";
 
@@ -26,6 +32,8 @@ pub(crate) struct Meters {
     pub(crate) uncertain: Counter,
     pub(crate) store_failure: Counter,
     purged: Counter,
+    /// Claims that are held now.
+    pub(crate) held: Gauge,
     pub(crate) reply_not_kept: Counter,
 }
 
@@ -45,6 +53,7 @@ impl Meters {
             uncertain: counter!(UNCERTAIN, "store" => store),
             store_failure: counter!(STORE_FAILURES, "store" => store),
             purged: counter!(PURGED, "store" => store),
+            held: gauge!(HELD, "store" => store),
             reply_not_kept: counter!(REPLIES_NOT_KEPT, "store" => store),
         }
     }
@@ -63,6 +72,16 @@ impl Meters {
     pub(crate) fn purged(&self, records: u64) {
         self.purged.increment(records);
     }
+}
+
+/// How long a store takes to answer.
+pub(crate) fn store_call_seconds(store: &'static str, call: &'static str) -> Histogram {
+    histogram!(CALLS, "store" => store, "call" => call)
+}
+
+/// Calls by somebody who held the claim no more.
+pub(crate) fn stale_calls(store: &'static str, call: &'static str) -> Counter {
+    counter!(STALE, "store" => store, "call" => call)
 }
 
 /// Counts a call of `Idempotent::run` by how it ended.
@@ -90,6 +109,12 @@ fn describe() {
         STORE_FAILURES,
         "Calls that a store did not answer, or answered with an error."
     );
+    describe_histogram!(CALLS, Unit::Seconds, "Time that a store takes to answer, by call.");
+    describe_counter!(
+        STALE,
+        "Calls (heartbeat, complete, release) refused since somebody else had taken over."
+    );
+    describe_gauge!(HELD, "Claims that are held now.");
     describe_counter!(EVICTED, "Done records forgotten before their window was over.");
     describe_counter!(PURGED, "Records removed after their time was over.");
     describe_counter!(

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mmate_core::{HandlerError, InProcess, Outgoing, Running, Service, Subscription};
-use mmate_idempotency::protocol::{Claim, Held};
+use mmate_core::{HandlerError, Idempotency, InProcess, Outgoing, Running, Service, Subscription};
+use mmate_idempotency::protocol::{Claim, Held, Retention};
 use mmate_idempotency::store::{ClaimRequest, Promises, StoreErrorKind};
 use mmate_idempotency::{MemoryStore, Permit, Store, StoreError, Tracked};
 use tokio::time::sleep;
@@ -36,6 +36,11 @@ impl Log {
 
 /// Runs a case whose log is kept, with time that passes when nothing else happens.
 fn logged<F: Future<Output = ()>>(case: impl FnOnce(Log) -> F) {
+    logged_in(true, case);
+}
+
+/// The same, with time that passes as it does or with one that does not.
+fn logged_in<F: Future<Output = ()>>(paused: bool, case: impl FnOnce(Log) -> F) {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -46,7 +51,7 @@ fn logged<F: Future<Output = ()>>(case: impl FnOnce(Log) -> F) {
     tracing::subscriber::with_default(subscriber, || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .start_paused(true)
+            .start_paused(paused)
             .build()
             .unwrap()
             .block_on(case(log));
@@ -142,5 +147,63 @@ fn a_store_that_is_down_is_logged_at_most_once_a_second() {
         assert!(told.len() <= 51, "{} lines in 50 seconds", told.len());
         assert!(told.len() >= 10);
         assert!(told.iter().all(|line| line.contains("connection refused")), "{told:?}");
+    });
+}
+
+/// Starts a service with a strategy, and returns the warnings.
+async fn warnings(log: &Log, strategy: impl Idempotency) -> Vec<String> {
+    let before = log.lines().len();
+    let subscription = Subscription::per_service("q", ["thing.#"])
+        .idempotent(strategy)
+        .handler(async || Ok::<(), HandlerError>(()));
+    let service = Service::new("s").subscribe(subscription);
+    service.start(InProcess::new()).await.unwrap().stop().await.unwrap();
+    log.lines().into_iter().skip(before).filter(|line| line.contains("WARN")).collect()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// By the defaults: 511 s of delays, and ten attempts of two minutes.
+const RETRIES: Duration = Duration::from_secs(511 + 10 * 120);
+
+fn assert_told(warnings: &[String]) {
+    let [told] = warnings else { panic!("one warning, not {warnings:?}") };
+    for part in ["recognised for 3600s", "88111s later", "1711s", "86400s", "subscription=\"q\""] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+}
+
+/// S38
+#[test]
+fn a_window_that_ends_before_the_last_copy_may_come_is_told_with_both_numbers() {
+    logged(async |log| {
+        let tracked = |window| Tracked::new(MemoryStore::new().window(window));
+        assert_told(&warnings(&log, tracked(HOUR)).await);
+        let none: [String; 0] = [];
+        assert_eq!(warnings(&log, Tracked::new(MemoryStore::new())).await, none);
+        let unlimited = MemoryStore::new().retention(Retention::unlimited());
+        assert_eq!(warnings(&log, Tracked::new(unlimited)).await, none);
+        // Exactly as long as it takes, and a second less.
+        let never = |window| tracked(window).replayed_within(Duration::ZERO);
+        assert_eq!(warnings(&log, never(RETRIES)).await, none);
+        assert_eq!(warnings(&log, never(RETRIES - Duration::from_secs(1))).await.len(), 1);
+        // A store that cannot tell.
+        assert_eq!(warnings(&log, Tracked::new(Down)).await, none);
+    });
+}
+
+/// S38
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_window_that_is_too_short_is_told_of_sqlite_and_of_transactions_too() {
+    logged_in(false, async |log| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records.db");
+        let store = mmate_idempotency::SqliteStore::open(&file).await.unwrap().window(HOUR);
+        assert_told(&warnings(&log, Tracked::new(store)).await);
+        let pool =
+            sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+        let transactional = mmate_idempotency::Transactional::new(pool);
+        assert_told(&warnings(&log, transactional.clone().window(HOUR)).await);
+        assert!(warnings(&log, transactional).await.is_empty());
     });
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use mmate_core::{
     HandlerError, InProcess, Outgoing, Reply, RetryPolicy, Running, Service, Subscription,
@@ -142,6 +143,7 @@ fn what_is_uncertain_is_counted() {
         broker.idle().await;
         let counters = counters(&snapshotter);
         assert_eq!(count(&counters, "mmate_uncertain_total[memory]"), 1, "{counters:?}");
+        assert_eq!(count(&counters, "mmate_stale_calls_total[memory,complete]"), 1, "{counters:?}");
         assert_eq!(count(&counters, "mmate_leases_lost_total[memory]"), 1, "{counters:?}");
         let counts = running.stats().total();
         assert_eq!((counts.deferred, counts.succeeded), (1, 1));
@@ -183,6 +185,42 @@ fn evictions_are_counted() {
         broker.idle().await;
         let counters = counters(&snapshotter);
         assert_eq!(count(&counters, "mmate_records_evicted_total[memory]"), 20, "{counters:?}");
+        running.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn calls_are_timed_and_claims_that_are_held_are_shown() {
+    measured(async |snapshotter| {
+        let broker = InProcess::new();
+        let handler = async || {
+            sleep(Duration::from_secs(10)).await;
+            Ok::<(), HandlerError>(())
+        };
+        let running =
+            start(&broker, things(Tracked::new(MemoryStore::new())).handler(handler)).await;
+        for id in ["a", "b"] {
+            publish(&running, id).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+        // A look begins everything anew.
+        let look = || snapshotter.snapshot().into_vec();
+        let held = |snapshot: &[(_, _, _, DebugValue)]| {
+            let is_held = |key: &CompositeKey| key.key().name() == "mmate_claims_held";
+            snapshot.iter().find(|(key, ..)| is_held(key)).map(|(.., value)| format!("{value:?}"))
+        };
+        assert_eq!(held(&look()).as_deref(), Some("Gauge(2.0)"));
+        broker.idle().await;
+        let snapshot = look();
+        assert_eq!(held(&snapshot).as_deref(), Some("Gauge(-2.0)"), "both were let go");
+        let completions = snapshot.iter().find_map(|(key, _, _, value)| {
+            let is_complete = key.key().labels().any(|label| label.value() == "complete");
+            match value {
+                DebugValue::Histogram(times) if is_complete => Some(times.len()),
+                _ => None,
+            }
+        });
+        assert_eq!(completions, Some(2));
         running.stop().await.unwrap();
     });
 }

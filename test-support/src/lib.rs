@@ -42,6 +42,6 @@ pub use port::Port;
 pub use postgresql::{PostgreSql, PostgreSqlOptions};
 pub use process::Minder;
 pub use rabbitmq::{RabbitMq, RabbitMqCluster, RabbitMqOptions, TlsListener};
-pub use redis::{Redis, RedisOptions};
+pub use redis::{Redis, RedisCluster, RedisOptions, RedisSentinel};
 pub use shared::{amqp_url, mariadb_url, postgres_url, redis_url};
 pub use unique::unique;

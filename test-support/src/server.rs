@@ -128,6 +128,21 @@ impl Server {
         self.plan.folder.path()
     }
 
+    /// Waits until something holds that takes a while after the server answers.
+    pub(crate) fn wait_until(&self, mut holds: impl FnMut() -> bool) -> Result<(), StartError> {
+        let begin = Instant::now();
+        while !holds() {
+            if begin.elapsed() > START_LIMIT {
+                let launch = &self.plan.launch;
+                let (program, log) = (launch.name(), launch.tail());
+                let failure = StartFailure::NotReady { program, limit: START_LIMIT, log };
+                return Err(StartError { server: self.name, failure });
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
     /// Another program, in the server's folder and with its environment.
     pub(crate) fn command(&self, program: &Path) -> Command {
         self.plan.launch.command(program)

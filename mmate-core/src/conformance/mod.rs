@@ -38,6 +38,7 @@
 
 pub mod batches;
 pub mod browsing;
+pub mod chains;
 pub mod content;
 pub mod dead_letters;
 pub mod declaring;
@@ -167,6 +168,10 @@ macro_rules! transport_conformance {
                 chosen_letters_are_discarded_and_the_others_stay,
                 letters_that_cannot_be_read_are_letters_too,
                 what_cannot_be_replayed_or_opened_is_told,
+            }
+            chains {
+                a_chain_that_loops_is_dead_lettered_at_the_hop_limit,
+                a_new_chain_counts_from_zero_and_a_deferral_counts_nothing,
             }
             content {
                 every_property_survives,

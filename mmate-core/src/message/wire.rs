@@ -43,6 +43,10 @@ pub const CONVERSATION: &str = "x-mmate-conversation";
 /// Header of a reply that was given before, and is sent again for a copy of its request.
 pub const REPLAYED: &str = "x-mmate-replayed";
 
+/// Header of a message that was published because of another one: how many came before it in its
+/// chain.
+pub const HOPS: &str = "x-mmate-hops";
+
 /// Header of a delayed message: how many attempts at handling it have failed so far.
 pub const ATTEMPTS: &str = "x-mmate-attempts";
 /// Header of a delayed message: how often it was deferred; this counts toward nothing.

@@ -20,6 +20,11 @@ pub struct Surroundings {
     /// Whether the handler takes batches: many messages are then inside of the middleware at once,
     /// and wait for each other.
     pub batches: bool,
+    /// Whether messages of one key are handled one after another, in a lane.
+    pub ordered: bool,
+    /// How long a message that keeps failing is on its way at most: all its attempts, each for the
+    /// handler's full timeout and with the longest delay after it.
+    pub retry_schedule: Duration,
     /// What the broker allows.
     pub limits: Limits,
 }
@@ -121,7 +126,8 @@ fn batch_problem(subscription: &Subscription) -> Option<ConfigError> {
 
 /// S23: what the broker would not let work.
 fn beyond_the_broker(subscription: &Subscription, limits: Limits) -> Vec<ConfigError> {
-    let Subscription { parts, handler } = subscription;
+    let parts = &subscription.parts;
+    let surroundings = surroundings(subscription, limits);
     let mut problems = Vec::new();
     let subscription = || parts.name.clone();
     if let (Some(timeout), Some(limit)) = (parts.timeout, limits.delivery_timeout)
@@ -139,19 +145,26 @@ fn beyond_the_broker(subscription: &Subscription, limits: Limits) -> Vec<ConfigE
         let delay = parts.retry.longest();
         problems.push(ConfigError::DelayAboveBroker { subscription: subscription(), delay, limit });
     }
-    let surroundings = Surroundings {
-        handler_timeout: parts.timeout,
-        prefetch: parts.prefetch.get(),
-        concurrency: parts.concurrency,
-        batches: handler.batching().is_some(),
-        limits,
-    };
     for middleware in parts.all_middleware() {
         if let Err(wrong) = middleware.check(&surroundings) {
             problems.push(ConfigError::Middleware { subscription: subscription(), wrong });
         }
     }
     problems
+}
+
+fn surroundings(subscription: &Subscription, limits: Limits) -> Surroundings {
+    let Subscription { parts, handler } = subscription;
+    let working = parts.timeout.unwrap_or_default().saturating_mul(parts.retry.attempts());
+    Surroundings {
+        handler_timeout: parts.timeout,
+        prefetch: parts.prefetch.get(),
+        concurrency: parts.concurrency,
+        batches: handler.batching().is_some(),
+        ordered: parts.order.is_some(),
+        retry_schedule: parts.retry.schedule().saturating_add(working),
+        limits,
+    }
 }
 
 /// A rolling restart may give a message back once for each instance.
@@ -167,6 +180,14 @@ pub(super) fn warn(service: &Service, limits: Limits) {
             "a message that was fetched and given back {showings} times without being handled, as \
              when a service stops, is dead-lettered at the next time: raise the delivery limit"
         );
+    }
+    for subscription in &service.subscriptions {
+        let surroundings = surroundings(subscription, limits);
+        for middleware in subscription.parts.all_middleware() {
+            for warning in middleware.warnings(&surroundings) {
+                tracing::warn!(subscription = subscription.parts.name, "{warning}");
+            }
+        }
     }
     let Some(limit) = limits.delivery_timeout else { return };
     for subscription in &service.subscriptions {

@@ -60,11 +60,15 @@ pub struct Service {
     state: Extensions,
     drain_timeout: Duration,
     propagated: Vec<String>,
+    max_hops: u32,
     declare: Declare,
     errors: Vec<ConfigError>,
 }
 
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longer than any chain that is meant; one that loops is there within seconds.
+const DEFAULT_MAX_HOPS: u32 = 1_000;
 
 impl Service {
     /// A service of this name. Its instances carry the same name and share its queues.
@@ -78,6 +82,7 @@ impl Service {
             state: Extensions::default(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             propagated: Vec::new(),
+            max_hops: DEFAULT_MAX_HOPS,
             declare: Declare::Create,
             errors: errors.into_iter().collect(),
         }
@@ -156,6 +161,21 @@ impl Service {
                 self.propagated.push(name);
             }
         }
+        self
+    }
+
+    /// How many messages a chain may have, each published by the handler of the one before; 1,000 by
+    /// default. What comes after that is dead-lettered with the reason `hop-limit`, so that services
+    /// which set each other off without end are stopped. What goes on for ever by design
+    /// [begins a new chain](crate::Outgoing::begin_chain) now and then.
+    ///
+    /// ```
+    /// # use mmate_core::Service;
+    /// let service = Service::new("billing").max_hops(20);
+    /// # let _ = service;
+    /// ```
+    pub fn max_hops(mut self, hops: u32) -> Self {
+        self.max_hops = hops;
         self
     }
 

@@ -264,6 +264,12 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
     for plan in plans.iter().flatten() {
         running.connection.declare(plan).await?;
     }
+    for subscription in &service.subscriptions {
+        for middleware in subscription.parts.all_middleware() {
+            let ready = middleware.ready(&running.publisher).await;
+            ready.map_err(|e| middleware_failed(&subscription.parts.name, e))?;
+        }
+    }
 
     let own_queues: Arc<[String]> = plans.iter().flatten().map(|plan| plan.name.clone()).collect();
     let state = Arc::new(std::mem::take(&mut service.state));
@@ -286,6 +292,8 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             publisher: running.publisher.clone(),
             propagated: Arc::clone(&propagated),
             replies: subscription.parts.replies.policy(&own_queues),
+            max_hops: service.max_hops,
+            stopping: running.stop.clone(),
         });
         let prefetch = subscription.parts.prefetch.get();
         let (consumer, consumers) = consume_all(&*running.connection, plans, prefetch).await?;

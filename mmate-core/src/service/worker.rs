@@ -156,8 +156,8 @@ pub(super) fn rethrow(ended: Result<(), tokio::task::JoinError>) {
 pub(super) enum Opened {
     /// The subscription's filters do not take it.
     Foreign(Delivery),
-    /// Its properties or headers cannot be used.
-    Malformed(Delivery, DeadLetter),
+    /// It cannot be handled: its properties or headers cannot be used, or its chain is too long.
+    Dead(Delivery, DeadLetter),
     /// It is to be handled.
     Message(Delivery, Context),
 }
@@ -166,7 +166,7 @@ impl Tasks {
     async fn handle(&self, delivery: Delivery, abort: &CancellationToken) {
         let (delivery, mut context) = match self.open(delivery) {
             Opened::Foreign(delivery) => return self.skip(delivery).await,
-            Opened::Malformed(delivery, letter) => return self.bury(delivery, letter).await,
+            Opened::Dead(delivery, letter) => return self.bury(delivery, letter).await,
             Opened::Message(delivery, context) => (delivery, context),
         };
         let body = &context.message().body;
@@ -197,7 +197,16 @@ impl Tasks {
         match Context::read(&mut delivery, &self.shared) {
             Err(malformed) => {
                 let letter = DeadLetter::new(DeadReason::Malformed, malformed.to_string());
-                Opened::Malformed(delivery, letter)
+                Opened::Dead(delivery, letter)
+            }
+            Ok(context) if context.hops() > self.shared.max_hops => {
+                let detail = format!(
+                    "{} messages came before it in its chain, and {} may",
+                    context.hops(),
+                    self.shared.max_hops
+                );
+                let letter = DeadLetter::new(DeadReason::HopLimit, detail);
+                Opened::Dead(context.give_back(delivery), letter)
             }
             Ok(context) if !self.types.takes_all() && !self.types.takes(context.message_type()) => {
                 Opened::Foreign(delivery)

@@ -69,8 +69,29 @@ impl RetryPolicy {
         if self.max_attempts == 1 { Duration::ZERO } else { self.longest }
     }
 
+    /// How long all delays are together, each at its longest.
+    pub(crate) fn schedule(&self) -> Duration {
+        let mut left = self.max_attempts - 1;
+        let mut total = Duration::ZERO;
+        for attempt in 1.. {
+            let delay = self.delay(attempt, 0.0);
+            if left == 0 || attempt > 32 || delay == self.longest {
+                // From here on they are all the same.
+                return total.saturating_add(delay.saturating_mul(left));
+            }
+            total = total.saturating_add(delay);
+            left -= 1;
+        }
+        total
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
     /// The delay after the `attempt`-th attempt failed, or `None` if it was the last.
-    pub(crate) fn after(&self, attempt: u32) -> Option<Duration> {
+    #[must_use]
+    pub fn after(&self, attempt: u32) -> Option<Duration> {
         (attempt < self.max_attempts).then(|| self.delay(attempt, fastrand::f64()))
     }
 
@@ -99,6 +120,17 @@ mod tests {
         let policy = RetryPolicy::fixed(Duration::from_secs(10)).jitter(0.5);
         assert_eq!(policy.delay(1, 0.0), Duration::from_secs(10));
         assert_eq!(policy.delay(1, 1.0), Duration::from_secs(5));
+    }
+
+    /// S38
+    #[test]
+    fn the_schedule_is_the_sum_of_the_longest_delays() {
+        let policy = RetryPolicy::exponential(Duration::from_secs(1), Duration::from_secs(5));
+        let schedule = |attempts| policy.max_attempts(attempts).schedule().as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 6].map(schedule), [0, 1, 3, 7, 12, 17]);
+        assert_eq!(schedule(u32::MAX), 7 + 5 * (u64::from(u32::MAX) - 4));
+        let fixed = RetryPolicy::fixed(Duration::from_secs(10)).max_attempts(4);
+        assert_eq!(fixed.schedule(), Duration::from_secs(30));
     }
 
     #[test]

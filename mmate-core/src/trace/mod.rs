@@ -92,6 +92,16 @@ pub(crate) fn send(destination: &Destination, id: &str, system: &'static str) ->
     span
 }
 
+/// Makes the span of a publication that was prepared before part of the trace it was prepared in.
+pub(crate) fn resume(span: &Span, headers: &Headers) {
+    #[cfg(feature = "otel")]
+    if !span.is_disabled() {
+        otel::continue_trace(span, headers);
+    }
+    #[cfg(not(feature = "otel"))]
+    let _ = (span, headers);
+}
+
 /// Writes the trace that the span belongs to into the headers of what it publishes. Without
 /// OpenTelemetry what was passed on stays.
 pub(crate) fn inject(span: &Span, headers: &mut Headers) {

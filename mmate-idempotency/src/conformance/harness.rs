@@ -26,6 +26,11 @@ pub trait Harness: Send + Sync + 'static {
     /// What the store's clock shows. It stands still unless it is moved.
     async fn now(&self) -> Time;
 
+    /// Whether records go by themselves when their time is over, so that a purge finds none.
+    fn forgets_by_itself(&self) -> bool {
+        false
+    }
+
     /// Does to the records what the death of every process that uses them does. Only asked of a
     /// store that promises to be durable.
     async fn restart(&self) {}

@@ -42,13 +42,19 @@
 //! A case fails by a panic that says what was expected.
 
 pub mod agreement;
+pub mod batches;
+pub mod cancelled;
 pub mod claims;
 pub mod concurrency;
 mod harness;
 pub mod identity;
 pub mod ownership;
+mod plan;
 pub mod promises;
+pub mod races;
 pub mod retention;
+mod sequel;
+pub mod setup;
 mod stage;
 
 pub use harness::{Harness, RETENTION, within_limit};
@@ -90,6 +96,9 @@ macro_rules! store_conformance {
                 ids_that_look_alike_are_distinct,
                 scopes_are_apart_wherever_the_separator_stands,
                 what_looks_like_a_statement_is_an_id_like_any_other,
+                ids_of_every_length_are_distinct,
+                contents_that_differ_in_one_byte_are_a_conflict,
+                names_of_any_text_are_taken_as_they_are,
             }
             ownership {
                 nobody_takes_over_before_the_lease_ends,
@@ -98,12 +107,41 @@ macro_rules! store_conformance {
                 a_lease_lasts_for_as_long_as_it_is_prolonged,
                 who_is_late_but_was_not_overtaken_still_completes,
                 the_fence_rises_across_everything,
+                a_claim_is_good_for_its_own_key_only,
+                a_claim_may_be_used_through_any_store_of_the_records,
+                a_heartbeat_sets_the_lease_and_adds_nothing,
+                attempts_are_counted_across_takeovers_and_releases,
+                what_was_abandoned_is_forgotten_a_window_after_its_lease,
             }
             concurrency {
                 of_many_at_once_one_is_granted,
                 five_hundred_ids_six_times_each_have_one_effect,
                 when_the_holder_gives_up_exactly_one_of_the_waiters_has_it,
                 one_ended_lease_is_taken_over_once,
+            }
+            batches {
+                of_copies_in_one_batch_one_is_granted,
+                each_call_of_a_batch_gets_its_own_answer,
+                batches_in_opposite_order_get_by_each_other,
+                calls_of_all_kinds_at_once_get_their_own_answers,
+            }
+            cancelled {
+                a_cancelled_claim_is_recognised_when_it_is_asked_for_again,
+                a_cancelled_claim_can_be_given_back,
+                a_cancelled_completion_is_so_when_it_is_asked_for_again,
+                a_cancelled_release_is_so_when_it_is_asked_for_again,
+                a_cancelled_heartbeat_does_no_harm,
+                cancelled_calls_leave_their_neighbours_alone,
+            }
+            races {
+                one_attempt_asking_many_times_at_once_is_granted_once,
+                of_a_late_completion_and_a_takeover_one_wins,
+                of_a_late_heartbeat_and_a_takeover_one_wins,
+                of_a_completion_and_a_release_one_wins,
+                heartbeats_beside_claims_keep_the_claim,
+            }
+            setup {
+                making_it_again_changes_nothing,
             }
             retention {
                 the_window_counts_from_done,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Harness;
 use super::harness::WINDOW;
 use super::stage::{LEASE, Stage, assert_busy, assert_duplicate};
-use crate::protocol::{Claim, Held};
+use crate::protocol::{Claim, Grant, Held};
+use crate::store::Permit;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -106,4 +107,81 @@ pub async fn the_fence_rises_across_everything(harness: &impl Harness) {
         }
         harness.advance(LEASE).await;
     }
+}
+
+/// S19: who holds one key holds no other, also with the same owner and fence.
+pub async fn a_claim_is_good_for_its_own_key_only(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let held = stage.granted("a").await;
+    stage.granted("b").await;
+    let mut request = stage.request("b");
+    request.owner = held.holder().owner;
+    let fence = held.fence();
+    let forged = Permit::new(&request, Grant { fence, attempt: 1, taken_over: false });
+    assert_eq!(stage.heartbeat(&forged).await, Held::Refused);
+    assert_eq!(stage.release(&forged).await, Held::Refused);
+    assert_eq!(stage.complete(&forged).await, Held::Refused);
+    assert_busy(&stage.claim("b").await);
+    assert_eq!(stage.complete(&held).await, Held::Yes);
+}
+
+/// It is the claim that counts, not the connection it came through.
+pub async fn a_claim_may_be_used_through_any_store_of_the_records(harness: &impl Harness) {
+    let one = Stage::on(harness).await;
+    let other = one.again(harness).await;
+    let permit = one.granted("a").await;
+    assert_busy(&other.claim("a").await);
+    assert_eq!(other.heartbeat(&permit).await, Held::Yes);
+    assert_eq!(other.release(&permit).await, Held::Yes);
+    let permit = other.granted("a").await;
+    assert_eq!((permit.attempt(), one.complete(&permit).await), (2, Held::Yes));
+    assert_duplicate(&other.claim("a").await);
+    assert_duplicate(&one.claim("a").await);
+}
+
+/// S22: counted from now, not added to what is left.
+pub async fn a_heartbeat_sets_the_lease_and_adds_nothing(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let permit = stage.granted("a").await;
+    for lease in [LEASE * 3, LEASE, MILLI, LEASE * 2] {
+        for _ in 0..2 {
+            let held = stage.store.heartbeat(&permit, lease).await.expect("the store answers");
+            assert_eq!(held, Held::Yes);
+        }
+        assert_eq!(stage.claim("a").await, Claim::Busy { remaining: lease });
+    }
+    harness.advance(LEASE * 2).await;
+    assert_eq!(stage.granted("a").await.attempt(), 2);
+}
+
+/// S17: however an attempt ended, it was one.
+pub async fn attempts_are_counted_across_takeovers_and_releases(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    for attempt in 1..8 {
+        let permit = stage.granted("a").await;
+        assert_eq!(permit.attempt(), attempt);
+        if attempt % 2 == 0 {
+            assert_eq!(stage.release(&permit).await, Held::Yes);
+            harness.advance(WINDOW - MILLI).await;
+        } else {
+            harness.advance(LEASE + WINDOW - MILLI).await;
+        }
+    }
+}
+
+/// S40: from then on it is as if nobody had ever begun.
+pub async fn what_was_abandoned_is_forgotten_a_window_after_its_lease(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let permit = stage.granted("a").await;
+    harness.advance(LEASE / 2).await;
+    assert_eq!(stage.heartbeat(&permit).await, Held::Yes);
+    harness.advance(LEASE + WINDOW).await;
+    assert_eq!(stage.heartbeat(&permit).await, Held::Refused);
+    assert_eq!(stage.complete(&permit).await, Held::Refused);
+    let request = stage.request("a");
+    let Claim::Granted(grant) = stage.ask(&request).await else { panic!("it is granted") };
+    assert_eq!((grant.attempt, grant.taken_over), (1, false));
+    assert!(grant.fence > permit.fence());
+    assert_eq!(stage.release(&permit).await, Held::Refused);
+    assert_busy(&stage.claim("a").await);
 }

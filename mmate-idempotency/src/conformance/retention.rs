@@ -34,6 +34,11 @@ async fn purge(stage: &Stage) -> u64 {
     }
 }
 
+/// What a purge has to find of so many records whose time is over.
+fn found(harness: &impl Harness, count: u64) -> u64 {
+    if harness.forgets_by_itself() { 0 } else { count }
+}
+
 /// S39
 pub async fn a_purge_forgets_what_is_over_and_nothing_else(harness: &impl Harness) {
     let stage = Stage::on(harness).await;
@@ -46,7 +51,7 @@ pub async fn a_purge_forgets_what_is_over_and_nothing_else(harness: &impl Harnes
     stage.granted("e").await;
     assert_eq!(purge(&stage).await, 0);
     harness.advance(MILLI).await;
-    assert_eq!(purge(&stage).await, 3);
+    assert_eq!(purge(&stage).await, found(harness, 3));
     assert_granted(&stage.claim("a").await);
     assert_duplicate(&stage.claim("d").await);
     assert_busy(&stage.claim("e").await);
@@ -65,7 +70,7 @@ pub async fn a_purge_is_bounded(harness: &impl Harness) {
         removed.push(stage.store.purge(10).await.expect("the store answers"));
     }
     assert!(removed.iter().all(|count| *count <= 10), "{removed:?}");
-    assert_eq!(removed.iter().sum::<u64>(), 25, "{removed:?}");
+    assert_eq!(removed.iter().sum::<u64>(), found(harness, 25), "{removed:?}");
 }
 
 /// S40
@@ -76,9 +81,9 @@ pub async fn abandoned_and_given_back_records_are_reclaimed(harness: &impl Harne
     let permit = stage.granted("given back").await;
     assert_eq!(stage.release(&permit).await, Held::Yes);
     harness.advance(WINDOW).await;
-    assert_eq!(purge(&stage).await, 1);
+    assert_eq!(purge(&stage).await, found(harness, 1));
     harness.advance(LEASE).await;
-    assert_eq!(purge(&stage).await, 1);
+    assert_eq!(purge(&stage).await, found(harness, 1));
     assert_eq!(stage.granted("abandoned").await.attempt(), 1);
 }
 

@@ -31,6 +31,7 @@
 //! assert!(matches!(second, Verdict::Claim(Claim::Busy { .. })));
 //! ```
 
+mod fate;
 mod record;
 mod time;
 
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use fate::{Fate, is_acknowledged};
 pub use record::{Digest, Done, Owner, Record, Retention, State, Work};
 pub use time::Time;
 

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::Time;
 
 /// What a store keeps for one key. A key without a record is absent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Record {
     /// Rises with every claim that is granted, and never falls.
@@ -22,7 +22,7 @@ pub struct Record {
 }
 
 /// Where the work on a key stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has these three states and no other")]
 pub enum State {
     /// Somebody works on it.
@@ -40,7 +40,7 @@ pub enum State {
 }
 
 /// A claim that is held.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Work {
     /// Who holds it.
@@ -60,7 +60,7 @@ pub struct Work {
 }
 
 /// Work that is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Done {
     /// The subscription that did it.

@@ -72,7 +72,7 @@ impl<F, T, E> Run<F, T, E> {
         F: FnOnce(Permit) -> W,
         W: Future<Output = Result<T, E>>,
     {
-        let store = self.idempotent.shared.claims.name();
+        let store = self.idempotent.shared.leases.name();
         let ended = match self.enter().await {
             Ok((Entered::Known(known), call)) => call.known(known),
             Ok((Entered::Mine(job), call)) => job.run(call).await,
@@ -103,12 +103,12 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let claims = self.idempotent.shared.claims.clone();
+            let leases = self.idempotent.shared.leases.clone();
             let ended = match self.enter().await {
                 Ok((Entered::Known(known), call)) => call.known(known),
                 Ok((Entered::Mine(job), call)) => {
                     let key = call.key.clone();
-                    match claims.spawn(job.run(call).in_current_span()).await {
+                    match leases.spawn(job.run(call).in_current_span()).await {
                         Ok(ended) => ended,
                         // As if it had run here.
                         Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
@@ -117,7 +117,7 @@ where
                 }
                 Err(error) => Err(error),
             };
-            told(claims.name(), ended)
+            told(leases.name(), ended)
         })
     }
 }

@@ -14,7 +14,7 @@ use super::{Idempotent, Settings};
 use crate::protocol::{Claim, Digest, Held};
 use crate::store::{ClaimRequest, Permit, RecordKey, StoreError};
 use crate::strategy::answers;
-use crate::strategy::lease::{Claims, Lease};
+use crate::strategy::lease::{Lease, Leases};
 use crate::strategy::outage::Patience;
 
 /// How a call may go on.
@@ -27,7 +27,7 @@ pub(super) enum Entered {
 pub(super) struct Job {
     lease: Lease,
     turn: Turn,
-    claims: Arc<Claims>,
+    leases: Arc<Leases>,
     limit: usize,
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn enter(
     request.fingerprint = fingerprint;
     let mut pause = FIRST_PAUSE;
     loop {
-        let (answer, asked) = shared.claims.claim(&request, settings.patience).await;
+        let (answer, asked) = shared.leases.ask(&request, settings.patience).await;
         let lease_left = match answer {
             Ok(Claim::Granted(grant)) => {
                 let permit = Permit::new(&request, grant);
@@ -97,11 +97,11 @@ pub(super) async fn enter(
 impl Job {
     fn new(idempotent: &Idempotent, turn: Turn, permit: Permit, asked: Instant) -> Self {
         let Settings { lease, patience, value_limit, .. } = idempotent.settings;
-        let claims = &idempotent.shared.claims;
+        let leases = &idempotent.shared.leases;
         // Nobody takes over before the lease ends: for so long it may be tried to record the value.
         let patience = Patience { outage: patience.outage.max(lease), ..patience };
-        let lease = Lease::new(claims, permit, lease, asked, patience);
-        Self { lease, turn, claims: claims.clone(), limit: value_limit }
+        let lease = Lease::new(leases, permit, lease, asked, patience);
+        Self { lease, turn, leases: leases.clone(), limit: value_limit }
     }
 
     pub(super) async fn run<F, W, T, E>(self, call: Call<F, T, E>) -> Result<Ran<T>, RunError<E>>
@@ -111,15 +111,11 @@ impl Job {
     {
         let Call { key, work, codec } = call;
         let permit = self.lease.permit().clone();
-        let ended = tokio::select! {
-            biased;
-            ended = async move { work(permit).await } => ended,
-            () = self.lease.lost() => {
-                self.claims.meters().lease_lost.increment(1);
-                tracing::warn!(?key, "work was cancelled, since its lease was lost");
-                self.lease.forget();
-                return Err(RunError::LeaseLost { key });
-            }
+        let held = self.lease.while_held(async move { work(permit).await }).await;
+        let Some(ended) = held else {
+            tracing::warn!(?key, "work was cancelled, since its lease was lost");
+            self.lease.forget();
+            return Err(RunError::LeaseLost { key });
         };
         match ended {
             Ok(value) => match (codec.value.encode)(&value) {
@@ -178,12 +174,12 @@ impl Job {
 
     /// Records that the work is done, and tells all that wait.
     async fn record(self, key: &RecordKey, kept: Kept) -> Result<(), Option<StoreError>> {
-        let Self { lease, turn, claims, limit } = self;
+        let Self { lease, turn, leases, limit } = self;
         let kept = match kept {
             Kept::Reply(reply) => Some(reply),
             Kept::Nothing => None,
             Kept::TooLarge(bytes) => {
-                claims.meters().reply_not_kept.increment(1);
+                leases.meters().reply_not_kept.increment(1);
                 tracing::warn!(?key, bytes, limit, "a value is too large to be kept");
                 None
             }
@@ -194,12 +190,12 @@ impl Job {
                 return Ok(());
             }
             Ok(Held::Refused) => {
-                claims.meters().lease_lost.increment(1);
+                leases.meters().lease_lost.increment(1);
                 None
             }
             Err(error) => Some(error),
         };
-        claims.meters().uncertain.increment(1);
+        leases.meters().uncertain.increment(1);
         tracing::error!(
             ?key,
             error = source.as_ref().map(|error| mmate_core::error_chain(error)),

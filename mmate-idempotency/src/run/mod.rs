@@ -23,9 +23,8 @@ pub use self::value::Ran;
 use self::value::{Codec, Coding};
 use crate::protocol::Digest;
 use crate::store::{Claimant, Permit, RecordKey, Store, StoreError, StoreErrorKind};
-use crate::strategy::lease::Claims;
+use crate::strategy::lease::Leases;
 use crate::strategy::outage::{self, Patience};
-use crate::strategy::upkeep::Upkeep;
 use crate::strategy::{PURGE_EVERY, REPLY_LIMIT};
 
 /// Runs work once per key, without a broker: in an HTTP or RPC handler, a scheduled job, a
@@ -85,9 +84,8 @@ struct Settings {
 
 /// What the clones share.
 struct Shared {
-    claims: Arc<Claims>,
+    leases: Arc<Leases>,
     flights: Arc<Flights>,
-    upkeep: Upkeep,
     prepared: OnceCell<()>,
 }
 
@@ -111,9 +109,8 @@ impl Idempotent {
             instance: "".into(),
         };
         let shared = Shared {
-            claims: Claims::new(Arc::new(store)),
+            leases: Leases::new(store),
             flights: Arc::default(),
-            upkeep: Upkeep::default(),
             prepared: OnceCell::new(),
         };
         Self { settings, shared: Arc::new(shared) }
@@ -180,11 +177,10 @@ impl Idempotent {
     pub async fn prepare(&self) -> Result<(), StoreError> {
         const PREPARING: &str = "make the store ready";
         let Settings { patience, lease, purge_every, .. } = self.settings;
-        let claims = &self.shared.claims;
+        let leases = &self.shared.leases;
         let prepare = self.shared.prepared.get_or_try_init(|| async {
-            outage::ask(patience, PREPARING, claims.store().migrate()).await?;
-            claims.start(lease);
-            self.shared.upkeep.start(claims.store(), purge_every, claims.meters());
+            outage::ask(patience, PREPARING, leases.store().migrate()).await?;
+            leases.begin(lease, purge_every);
             Ok(())
         });
         let limit = patience.answer + patience.outage;
@@ -273,7 +269,7 @@ impl Idempotent {
     /// Waits for the work that is under way and for what is left to be recorded, at the end of a
     /// process. What takes longer is told in the log, and ends with its lease.
     pub async fn finish(&self, limit: Duration) {
-        self.shared.claims.stop(limit).await;
+        self.shared.leases.settle(limit).await;
     }
 
     fn call<F, T, E>(
@@ -297,7 +293,7 @@ impl Settings {
 impl fmt::Debug for Idempotent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Idempotent")
-            .field("store", &self.shared.claims.name())
+            .field("store", &self.shared.leases.name())
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

@@ -62,7 +62,7 @@ impl Call {
         }
     }
 
-    fn attempted(&self) -> &'static str {
+    pub(crate) fn attempted(&self) -> &'static str {
         match self {
             Self::Claim(_) => "claim a key",
             Self::Heartbeat { .. } => "prolong a lease",

@@ -4,7 +4,15 @@ mod clock;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "redis"))]
 pub(crate) mod coalesce;
 mod error;
+mod lost;
 mod memory;
+mod metered;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
@@ -20,13 +28,21 @@ use bytes::Bytes;
 pub(crate) use clock::Clock;
 pub use clock::ManualClock;
 pub use error::{StoreError, StoreErrorKind};
+pub(crate) use lost::Lost;
 pub use memory::MemoryStore;
+pub(crate) use metered::Metered;
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
+#[cfg(feature = "redis")]
+pub use redis::{InvalidPrefix, RedisStore};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sql::InvalidTableName;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
-use crate::protocol::{Claim, Digest, Grant, Held, Holder, Owner};
+use crate::protocol::{Claim, Digest, Grant, Held, Holder, Owner, Retention};
 
 /// A place for records. Each call is one round trip, and is atomic: no two claims of one key are
 /// ever granted at the same time, whatever process they come from.
@@ -40,6 +56,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// What may be relied on.
     fn promises(&self) -> Promises;
+
+    /// For how long records are kept, if the store can tell. A strategy warns at the start if that is
+    /// too short.
+    fn remembers(&self) -> Option<Retention> {
+        None
+    }
 
     /// Makes what the store needs, such as a table, or checks it if it is there.
     ///
@@ -206,11 +228,13 @@ pub struct Claimant<'a> {
 /// }
 /// # let _ = set_price;
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Permit {
     key: RecordKey,
     holder: Holder,
     attempt: u32,
+    /// Absent if nobody watches over it.
+    lost: Option<Arc<Lost>>,
 }
 
 impl Permit {
@@ -218,7 +242,13 @@ impl Permit {
     #[must_use]
     pub fn new(request: &ClaimRequest<'_>, grant: Grant) -> Self {
         let holder = Holder { owner: request.owner, fence: grant.fence };
-        Self { key: request.key.clone(), holder, attempt: grant.attempt }
+        Self { key: request.key.clone(), holder, attempt: grant.attempt, lost: None }
+    }
+
+    /// The same one, with what tells that it is lost.
+    pub(crate) fn watched(mut self, lost: Arc<Lost>) -> Self {
+        self.lost = Some(lost);
+        self
     }
 
     /// What is worked on.
@@ -245,7 +275,58 @@ impl Permit {
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
+
+    /// Ready once the claim is lost: somebody took over, the lease ran out, or the handling ended
+    /// without success and the claim was given back. Never ready after a success, nor for a permit
+    /// that no strategy made.
+    ///
+    /// The handler itself needs no such thing: it is cancelled. This is for work that it has spawned
+    /// and that would go on without it:
+    ///
+    /// ```
+    /// use mmate_core::HandlerError;
+    /// use mmate_idempotency::Permit;
+    ///
+    /// async fn encode(permit: Permit) -> Result<(), HandlerError> {
+    ///     let lost = permit.lost();
+    ///     let encoding = tokio::spawn(async {
+    ///         tokio::select! {
+    ///             () = lost => None,
+    ///             film = encode_film() => Some(film),
+    ///         }
+    ///     });
+    ///     encoding.await?.ok_or_else(|| HandlerError::retryable("the lease was lost"))?;
+    ///     Ok(())
+    /// }
+    /// # async fn encode_film() {}
+    /// # let _ = encode;
+    /// ```
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let lost = self.lost.clone();
+        async move {
+            match lost {
+                Some(lost) => lost.happens().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Whether the claim is lost, as far as is known here; see [`lost`](Self::lost). Work that
+    /// blocks its thread looks here between its steps.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.as_ref().is_some_and(|lost| lost.is())
+    }
 }
+
+/// Two are equal if they stand for the same claim.
+impl PartialEq for Permit {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, self.holder, self.attempt) == (&other.key, other.holder, other.attempt)
+    }
+}
+
+impl Eq for Permit {}
 
 #[async_trait]
 impl<S: Store + ?Sized> Store for Arc<S> {
@@ -255,6 +336,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn promises(&self) -> Promises {
         (**self).promises()
+    }
+
+    fn remembers(&self) -> Option<Retention> {
+        (**self).remembers()
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

@@ -1,18 +1,33 @@
 //! Who a message is: its key, and what it contains.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use mmate_core::{BoxError, Context, DeadReason, HandlerError};
+use mmate_core::{Context, DeadReason, HandlerError, Surroundings};
 
 use super::{Fingerprint, Key, MissingId};
+use crate::protocol::Retention;
 use crate::store::{ClaimRequest, Claimant, RecordKey};
 
 /// How a strategy tells messages apart.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub(super) key: Key,
     pub(super) missing: MissingId,
     pub(super) fingerprint: Fingerprint,
+    /// How long after it was dead-lettered a message may be replayed.
+    pub(super) replayed_within: Duration,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            key: Key::default(),
+            missing: MissingId::default(),
+            fingerprint: Fingerprint::default(),
+            replayed_within: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 impl Identity {
@@ -25,26 +40,25 @@ impl Identity {
         context: &'a Context,
         lease: Duration,
     ) -> Result<Option<ClaimRequest<'a>>, HandlerError> {
-        let Some(key) = self.record_key(context)? else { return Ok(None) };
-        let claimant = Claimant {
-            service: context.service(),
-            subscription: context.subscription(),
-            instance: context.instance(),
-        };
-        let mut request = ClaimRequest::new(key, claimant, lease);
+        let Some(key) = self.record_key(context, context.scope())? else { return Ok(None) };
+        let mut request = request(context, key, lease);
         request.fingerprint = self.fingerprint.of(context)?;
-        request.correlation_id = context.meta().correlation_id.as_ref().map(AsRef::as_ref);
-        request.message_type = context.message_type();
         Ok(Some(request))
     }
 
-    fn record_key(&self, context: &Context) -> Result<Option<RecordKey>, HandlerError> {
-        let scope = context.scope();
+    /// The message's key within a scope; `None` if it has none and is to go on without.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn record_key(
+        &self,
+        context: &Context,
+        scope: &Arc<str>,
+    ) -> Result<Option<RecordKey>, HandlerError> {
         if let (true, Some(id)) = (self.key.is_message_id(), context.message_id()) {
             return Ok(Some(RecordKey::of_message(scope, id)));
         }
-        let malformed = |error: BoxError| HandlerError::dead(DeadReason::Malformed, error);
-        let text = match self.key.text(context).map_err(|error| malformed(error.into()))? {
+        let text = match self.key.text(context)? {
             Some(text) => text,
             None => match self.missing {
                 MissingId::Unprotected => return Ok(None),
@@ -55,10 +69,54 @@ impl Identity {
                 }
             },
         };
-        RecordKey::new(scope.clone(), text)
+        RecordKey::new(Arc::clone(scope), text)
             .map(Some)
-            .map_err(|error| malformed(UnusableKey { error }.into()))
+            .map_err(|error| HandlerError::dead(DeadReason::Malformed, UnusableKey { error }))
     }
+
+    /// Says why the key can be no message's, if it cannot.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.key.problem().map_or(Ok(()), Err)
+    }
+
+    /// S38: says if a copy may come when its record is gone.
+    pub(super) fn warnings(
+        &self,
+        kept: Option<Retention>,
+        surroundings: &Surroundings,
+    ) -> Vec<String> {
+        let Some(window) = kept.and_then(|retention| retention.of_done()) else {
+            return Vec::new();
+        };
+        let (retries, replayed) = (surroundings.retry_schedule, self.replayed_within);
+        let needed = retries.saturating_add(replayed);
+        if window >= needed {
+            return Vec::new();
+        }
+        vec![format!(
+            "duplicates are recognised for {window:?} after the work was done, but a copy may come \
+             up to {needed:?} later, and then runs again: its retries may take {retries:?}, and dead \
+             letters may be replayed for {replayed:?}. Raise .window(…), retry for a shorter time, \
+             or say with .replayed_within(…) that dead letters are replayed sooner or never"
+        )]
+    }
+}
+
+/// A claim of a key for a message, whose content is not compared.
+pub(super) fn request<'a>(
+    context: &'a Context,
+    key: RecordKey,
+    lease: Duration,
+) -> ClaimRequest<'a> {
+    let claimant = Claimant {
+        service: context.service(),
+        subscription: context.subscription(),
+        instance: context.instance(),
+    };
+    let mut request = ClaimRequest::new(key, claimant, lease);
+    request.correlation_id = context.meta().correlation_id.as_ref().map(AsRef::as_ref);
+    request.message_type = context.message_type();
+    request
 }
 
 /// A key that no store is asked about.

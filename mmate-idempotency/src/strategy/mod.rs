@@ -5,9 +5,10 @@ mod fingerprint;
 mod identity;
 mod key;
 pub(crate) mod lease;
+mod locked;
 pub(crate) mod outage;
 mod tracked;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod transactional;
 pub(crate) mod upkeep;
 mod verdict;
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 pub use fingerprint::Fingerprint;
 pub use key::{Key, MissingId};
-pub use tracked::{OnBusy, Tracked};
-#[cfg(feature = "sqlite")]
+pub use lease::OnBusy;
+pub use locked::{LockPermit, Locked};
+pub use tracked::Tracked;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use transactional::{Transactional, TransactionalDatabase, Tx};
 
 pub(crate) const PURGE_EVERY: Duration = Duration::from_secs(60);
@@ -41,6 +44,14 @@ macro_rules! shared_options {
         /// What tells two contents under one key apart; type and payload by default.
         pub fn fingerprint(mut self, fingerprint: $crate::Fingerprint) -> Self {
             self.identity.fingerprint = fingerprint;
+            self
+        }
+
+        /// How long after it was dead-lettered a message may be replayed, a day by default: what the
+        /// warning at the start assumes about a window that is too short. Nothing is refused for
+        /// being replayed later.
+        pub fn replayed_within(mut self, time: Duration) -> Self {
+            self.identity.replayed_within = time;
             self
         }
 

@@ -66,6 +66,26 @@ pub(super) fn busy(context: &Context, remaining: Duration) -> Outcome {
     Outcome::Defer { after }
 }
 
+/// Somebody holds the message's lock, for so long at most.
+pub(super) fn locked(context: &Context, remaining: Duration) -> Outcome {
+    let after = busy_delay(context.deferrals(), remaining, fastrand::f64());
+    tracing::debug!(
+        message_id = context.message_id().map(tracing::field::display),
+        ?after,
+        "a message is deferred, since somebody holds its lock"
+    );
+    Outcome::Defer { after }
+}
+
+/// Somebody holds the message's lock, and the lock was told to drop messages meanwhile.
+pub(super) fn dropped_at_lock(context: &Context) -> Outcome {
+    tracing::debug!(
+        message_id = context.message_id().map(tracing::field::display),
+        "a message whose lock somebody holds is dropped, as was asked"
+    );
+    Outcome::Duplicate(Duplicate::new(DuplicateReason::Handler, None))
+}
+
 /// The first look comes soon, since most handlers are quick; the later ones at doubling distances.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LONGEST_LOOK: Duration = Duration::from_secs(30);

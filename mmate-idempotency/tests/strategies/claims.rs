@@ -5,20 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mmate_core::Outcome;
+use mmate_idempotency::Tracked;
 use mmate_idempotency::protocol::Claim;
 use mmate_idempotency::store::{ClaimRequest, Claimant, RecordKey};
-use mmate_idempotency::{SqliteStore, Tracked};
 use tokio::sync::{Barrier, Semaphore};
 
-use crate::house::{
-    House, Kind, Phase, cases, counts_when, everywhere, just_the_effect, script, stop,
-};
+use crate::house::{House, Phase, cases, counts_when, everywhere, just_the_effect, script, stop};
 
 everywhere! {
     claims_are_taken_when_work_begins_and_not_before,
 }
 
-cases!(with_a_pool, TrackedInSqlite, in_process, a_pool_of_two_serves_fifty_handlers_at_once);
+cases!(with_a_pool, Tracked, Sqlite, in_process, a_pool_of_two_serves_fifty_handlers_at_once);
+cases!(
+    with_a_pool_of_postgres,
+    Tracked,
+    Postgres,
+    in_process,
+    a_pool_of_two_serves_fifty_handlers_at_once
+);
 
 /// S8: what was fetched and not begun runs elsewhere at once.
 async fn claims_are_taken_when_work_begins_and_not_before(house: House) {
@@ -36,12 +41,12 @@ async fn claims_are_taken_when_work_begins_and_not_before(house: House) {
         house.publish(first.publisher(), &format!("{n}")).await;
     }
     // In a transaction of SQLite there is one at a time.
-    let at_once = if house.kind == Kind::TransactionalOnSqlite { 1 } else { 4 };
+    let at_once = if house.kind.has_one_writer() { 1 } else { 4 };
     entered.acquire_many(at_once).await.unwrap().forget();
 
     let store = house.store().await;
     let mut claimed = 0;
-    for n in 0..if house.kind == Kind::TransactionalOnSqlite { 0 } else { 200 } {
+    for n in 0..if house.kind.is_transactional() { 0 } else { 200 } {
         let key = RecordKey::new(format!("{}/q", house.service), format!("{n}")).unwrap();
         let request = ClaimRequest::new(key, Claimant::default(), Duration::ZERO);
         claimed += usize::from(matches!(store.claim(&request).await.unwrap(), Claim::Busy { .. }));
@@ -66,7 +71,7 @@ async fn a_pool_of_two_serves_fifty_handlers_at_once(house: House) {
             Ok(Outcome::Done)
         }
     });
-    let strategy = Tracked::new(SqliteStore::new(house.pool(2).await));
+    let strategy = Tracked::new(house.database().store_on_pool(2).await);
     let builder = house.builder().concurrency(50);
     let subscription = builder.idempotent(strategy).handler(house.listing(together));
     let running = house.start([subscription]).await;

@@ -8,10 +8,9 @@ use mmate_core::{Outcome, Running};
 use mmate_idempotency::Tracked;
 use tokio::sync::Semaphore;
 
+use crate::databases::By;
 use crate::faulty::{Call, Faulty, When};
-use crate::house::{
-    House, Kind, Phase, counts_when, ended, everywhere, just_the_effect, script, stop,
-};
+use crate::house::{House, Phase, counts_when, ended, everywhere, just_the_effect, script, stop};
 
 everywhere! {
     a_crash_after_the_claim_loses_nothing,
@@ -53,7 +52,7 @@ async fn doomed(house: &House, point: Point) -> (Running, Arc<Semaphore>) {
             }
         })
     };
-    if house.kind == Kind::TransactionalOnSqlite {
+    if house.kind.is_transactional() {
         return (house.instance(stops).await, there);
     }
     let fault = {
@@ -84,8 +83,9 @@ async fn crash(house: House, point: Point) -> usize {
     house.publish(first.publisher(), "a").await;
     there.acquire().await.unwrap().forget();
     drop(first);
-    let subscription =
-        house.guard_with(house.builder(), just_the_effect(), |t| t.lease(LEASE), |t| t).await;
+    let subscription = house
+        .guard_with(house.builder(), just_the_effect(), By::default(), |t| t.lease(LEASE))
+        .await;
     let second = house.start([subscription]).await;
     let counts = counts_when(&[&second], |counts| ended(counts) == 1).await;
     assert_eq!((counts.dead_lettered, counts.retried), (0, 0), "{counts:?}");
@@ -96,8 +96,7 @@ async fn crash(house: House, point: Point) -> usize {
 /// S12
 async fn a_crash_after_the_claim_loses_nothing(house: House) {
     // There is no such point in a transaction: the nearest one is within it.
-    let transactional = house.kind == Kind::TransactionalOnSqlite;
-    let point = if transactional { Point::InHandler } else { Point::Claimed };
+    let point = if house.kind.is_transactional() { Point::InHandler } else { Point::Claimed };
     assert_eq!(crash(house, point).await, 1);
 }
 
@@ -108,13 +107,13 @@ async fn a_crash_in_the_handler_loses_nothing(house: House) {
 
 /// S12: exactly one effect in a transaction, and a second one elsewhere.
 async fn a_crash_after_the_effect_loses_nothing(house: House) {
-    let expected = if house.kind == Kind::TransactionalOnSqlite { 1 } else { 2 };
+    let expected = if house.kind.is_transactional() { 1 } else { 2 };
     assert_eq!(crash(house, Point::AfterEffect).await, expected);
 }
 
 /// S12
 async fn a_crash_after_done_repeats_nothing(house: House) {
-    if house.kind == Kind::TransactionalOnSqlite {
+    if house.kind.is_transactional() {
         // Committed, and the acknowledgement did not get out.
         let first = house.instance(just_the_effect()).await;
         house.publish(first.publisher(), "a").await;

@@ -145,7 +145,7 @@ async fn an_outcome_other_than_done_is_not_done_either(house: House) {
     house.publish(running.publisher(), "a").await;
     let counts = counts_when(&[&running], |counts| counts.succeeded == 1).await;
     assert_eq!((counts.deferred, counts.retried, counts.duplicates.total()), (1, 1, 0));
-    if house.kind == crate::house::Kind::TransactionalOnSqlite {
+    if house.kind.is_transactional() {
         assert_eq!(house.effects_of("a").await, 1);
     }
     stop([running]).await;

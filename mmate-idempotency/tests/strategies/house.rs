@@ -10,21 +10,49 @@ use mmate_core::{
     Service, Subscription, SubscriptionBuilder,
 };
 use mmate_idempotency::store::ManualClock;
-use mmate_idempotency::{MemoryStore, SqliteStore, Store, Tracked, Transactional, Tx};
+use mmate_idempotency::{MemoryStore, Store, Tracked};
 use mmate_test_support::unique;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{Sqlite, SqlitePool};
 use tempfile::TempDir;
 
 use crate::broker::Broker;
+use crate::databases::{By, Database, Handling, OnMySql, OnPostgres, OnSqlite};
 use crate::effects::{Effect, Inside, Probe};
 
-/// A strategy on a store.
+/// A strategy, and where its records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    TrackedInMemory,
-    TrackedInSqlite,
-    TransactionalOnSqlite,
+pub(crate) struct Kind {
+    strategy: Strategy,
+    records: Records,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    Tracked,
+    Transactional,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Records {
+    Memory,
+    Sqlite,
+    Postgres,
+    MySql,
+}
+
+impl Kind {
+    pub(crate) const fn new(strategy: Strategy, records: Records) -> Self {
+        Self { strategy, records }
+    }
+
+    /// Whether the effects are in the database, within the transaction of their record.
+    pub(crate) fn is_transactional(self) -> bool {
+        self.strategy == Strategy::Transactional
+    }
+
+    /// Whether handlers run one after the other.
+    pub(crate) fn has_one_writer(self) -> bool {
+        self == Self::new(Strategy::Transactional, Records::Sqlite)
+    }
 }
 
 /// A handler's visit of one message.
@@ -66,28 +94,35 @@ pub(crate) struct House {
     pub(crate) inside: Inside,
     listed: Arc<Mutex<Vec<Effect>>>,
     memory: MemoryStore,
+    /// Absent if records are in memory.
+    database: Option<Box<dyn Database>>,
     clock: Option<ManualClock>,
     folder: TempDir,
 }
 
 impl House {
     pub(crate) async fn new(kind: Kind, broker: Broker) -> Self {
-        let house = Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database: Option<Box<dyn Database>> = match kind.records {
+            Records::Memory => None,
+            Records::Sqlite => Some(Box::new(OnSqlite::at(file_in(&folder)))),
+            Records::Postgres => Some(Box::new(OnPostgres::new())),
+            Records::MySql => Some(Box::new(OnMySql::new())),
+        };
+        if let Some(database) = &database {
+            database.prepare().await;
+        }
+        Self {
             kind,
             broker,
             service: unique("house"),
             inside: Inside::default(),
             listed: Arc::default(),
             memory: MemoryStore::new(),
+            database,
             clock: None,
-            folder: tempfile::tempdir().unwrap(),
-        };
-        if kind == Kind::TransactionalOnSqlite {
-            let pool = house.pool(1).await;
-            let sql = "CREATE TABLE effects (id TEXT, attempt INTEGER)";
-            sqlx::query(sql).execute(&pool).await.unwrap();
+            folder,
         }
-        house
     }
 
     /// From now on stores go by this clock, which stands at the present.
@@ -102,30 +137,21 @@ impl House {
         clock
     }
 
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("house.db")
+    /// The database file, if records are in SQLite.
+    pub(crate) fn sqlite(&self) -> OnSqlite {
+        OnSqlite::at(file_in(&self.folder))
     }
 
-    /// A pool as a user makes one.
-    pub(crate) async fn pool(&self, connections: u32) -> SqlitePool {
-        let options = SqliteConnectOptions::new()
-            .filename(self.file())
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal);
-        SqlitePoolOptions::new().max_connections(connections).connect_with(options).await.unwrap()
+    /// The database that records are in.
+    pub(crate) fn database(&self) -> &dyn Database {
+        self.database.as_deref().expect("the records are in a database")
     }
 
     /// The store of a process: another handle on the same records.
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
-        match self.kind {
-            Kind::TrackedInMemory => Arc::new(self.memory.clone()),
-            Kind::TrackedInSqlite | Kind::TransactionalOnSqlite => {
-                let store = SqliteStore::open(self.file()).await.unwrap();
-                Arc::new(match &self.clock {
-                    Some(clock) => store.clock(clock.clone()),
-                    None => store,
-                })
-            }
+        match &self.database {
+            Some(database) => database.store(self.clock.as_ref()).await,
+            None => Arc::new(self.memory.clone()),
         }
     }
 
@@ -147,38 +173,38 @@ impl House {
         Tracked::new(self.store().await)
     }
 
-    /// The strategy of a process, for `Transactional`.
-    pub(crate) async fn transactional(&self) -> Transactional<Sqlite> {
-        let strategy = Transactional::new(self.pool(4).await);
-        match &self.clock {
-            Some(clock) => strategy.clock(clock.clone()),
-            None => strategy,
-        }
-    }
-
     /// The builder with the strategy of this house, and a handler with this script.
     pub(crate) async fn guard(&self, builder: SubscriptionBuilder, script: Script) -> Subscription {
-        self.guard_with(builder, script, |tracked| tracked, |transactional| transactional).await
+        self.guard_with(builder, script, By::default(), |tracked| tracked).await
     }
 
-    /// The same with options.
+    /// The builder with the strategy of this house.
+    pub(crate) async fn guarded(
+        &self,
+        builder: SubscriptionBuilder,
+        by: By,
+    ) -> SubscriptionBuilder {
+        if self.kind.is_transactional() {
+            return self.database().guarded(builder, by, self.clock.as_ref()).await;
+        }
+        builder.idempotent(by.tracked(self.tracked().await))
+    }
+
+    /// The builder with the strategy and options, and a handler with this script.
     pub(crate) async fn guard_with(
         &self,
         builder: SubscriptionBuilder,
         script: Script,
+        by: By,
         tracked: impl FnOnce(Tracked) -> Tracked,
-        transactional: impl FnOnce(Transactional<Sqlite>) -> Transactional<Sqlite>,
     ) -> Subscription {
-        match self.kind {
-            Kind::TrackedInMemory | Kind::TrackedInSqlite => {
-                let strategy = tracked(self.tracked().await);
-                builder.idempotent(strategy).handler(self.listing(script))
-            }
-            Kind::TransactionalOnSqlite => {
-                let strategy = transactional(self.transactional().await);
-                builder.idempotent(strategy).handler(self.inserting(script))
-            }
+        if self.kind.is_transactional() {
+            let handling = Handling { script, inside: self.inside.clone() };
+            let database = self.database();
+            return database.transactional(builder, by, self.clock.as_ref(), handling).await;
         }
+        let strategy = by.tracked(tracked(self.tracked().await));
+        builder.idempotent(strategy).handler(self.listing(script))
     }
 
     /// A handler whose effects go into a list.
@@ -202,41 +228,6 @@ impl House {
                     return Ok(outcome);
                 }
                 listed.lock().unwrap().push(Effect { id: id.clone(), attempt });
-                script(visit(Phase::AfterEffect)).await
-            })
-        }
-    }
-
-    /// A handler whose effects go into the table, within the transaction.
-    pub(crate) fn inserting(
-        &self,
-        script: Script,
-    ) -> impl Fn(
-        Meta,
-        Attempt,
-        Json<Probe>,
-        Tx<Sqlite>,
-    ) -> BoxFuture<'static, Result<Outcome, HandlerError>>
-    + Send
-    + Sync
-    + 'static {
-        let inside = self.inside.clone();
-        move |meta, Attempt(attempt), _probe, mut tx| {
-            let script = Arc::clone(&script);
-            let id = meta.id.map(|id| id.to_string()).unwrap_or_default();
-            let entered = inside.enter(&id);
-            Box::pin(async move {
-                let _entered = entered;
-                let visit = |phase| Visit { id: id.clone(), phase };
-                let outcome = script(visit(Phase::BeforeEffect)).await?;
-                if outcome != Outcome::Done {
-                    return Ok(outcome);
-                }
-                sqlx::query("INSERT INTO effects VALUES (?, ?)")
-                    .bind(&id)
-                    .bind(attempt)
-                    .execute(&mut *tx)
-                    .await?;
                 script(visit(Phase::AfterEffect)).await
             })
         }
@@ -274,18 +265,20 @@ impl House {
 
     /// All effects that took place.
     pub(crate) async fn effects(&self) -> Vec<Effect> {
-        if self.kind != Kind::TransactionalOnSqlite {
-            return self.listed.lock().unwrap().clone();
+        if self.kind.is_transactional() {
+            self.database().effects().await
+        } else {
+            self.listed.lock().unwrap().clone()
         }
-        let pool = self.pool(1).await;
-        let rows: Vec<(String, u32)> =
-            sqlx::query_as("SELECT id, attempt FROM effects").fetch_all(&pool).await.unwrap();
-        rows.into_iter().map(|(id, attempt)| Effect { id, attempt }).collect()
     }
 
     pub(crate) async fn effects_of(&self, id: &str) -> usize {
         self.effects().await.iter().filter(|effect| effect.id == id).count()
     }
+}
+
+fn file_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("house.db")
 }
 
 /// How long a test waits for what must come.
@@ -325,44 +318,59 @@ pub(crate) async fn stop(running: impl IntoIterator<Item = Running>) {
 /// Makes a test of each case for every strategy, store and transport.
 macro_rules! everywhere {
     ($($case:ident),* $(,)?) => {
-        $crate::house::cases!(tracked_in_memory, TrackedInMemory, in_process, $($case),*);
-        $crate::house::cases!(tracked_in_sqlite, TrackedInSqlite, in_process, $($case),*);
-        $crate::house::cases!(transactional_on_sqlite, TransactionalOnSqlite, in_process, $($case),*);
-        $crate::house::cases!(tracked_in_memory_on_rabbitmq, TrackedInMemory, rabbitmq, $($case),*);
-        $crate::house::cases!(tracked_in_sqlite_on_rabbitmq, TrackedInSqlite, rabbitmq, $($case),*);
-        $crate::house::cases!(transactional_on_sqlite_on_rabbitmq, TransactionalOnSqlite, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_memory, Tracked, Memory, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite, Tracked, Sqlite, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_postgres, Tracked, Postgres, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_sqlite, Transactional, Sqlite, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_postgres, Transactional, Postgres, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_mysql, Tracked, MySql, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_mysql, Transactional, MySql, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_memory_on_rabbitmq, Tracked, Memory, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_on_rabbitmq, Tracked, Sqlite, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_postgres_on_rabbitmq, Tracked, Postgres, rabbitmq, $($case),*);
+        $crate::house::cases!(transactional_on_sqlite_on_rabbitmq, Transactional, Sqlite, rabbitmq, $($case),*);
+        $crate::house::cases!(transactional_on_postgres_on_rabbitmq, Transactional, Postgres, rabbitmq, $($case),*);
     };
 }
 
 /// Makes a test of each case for `Tracked` on every store and transport.
 macro_rules! wherever_tracked {
     ($($case:ident),* $(,)?) => {
-        $crate::house::cases!(tracked_in_memory_only, TrackedInMemory, in_process, $($case),*);
-        $crate::house::cases!(tracked_in_sqlite_only, TrackedInSqlite, in_process, $($case),*);
-        $crate::house::cases!(tracked_in_memory_only_on_rabbitmq, TrackedInMemory, rabbitmq, $($case),*);
-        $crate::house::cases!(tracked_in_sqlite_only_on_rabbitmq, TrackedInSqlite, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_memory_only, Tracked, Memory, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_only, Tracked, Sqlite, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_postgres_only, Tracked, Postgres, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_mysql_only, Tracked, MySql, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_memory_only_on_rabbitmq, Tracked, Memory, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_only_on_rabbitmq, Tracked, Sqlite, rabbitmq, $($case),*);
+        $crate::house::cases!(tracked_in_postgres_only_on_rabbitmq, Tracked, Postgres, rabbitmq, $($case),*);
     };
 }
 
 /// Makes a test of each case for every strategy and store, on the broker that does what it is told.
 macro_rules! in_process {
     ($($case:ident),* $(,)?) => {
-        $crate::house::cases!(tracked_in_memory_in_process, TrackedInMemory, in_process, $($case),*);
-        $crate::house::cases!(tracked_in_sqlite_in_process, TrackedInSqlite, in_process, $($case),*);
-        $crate::house::cases!(transactional_in_process, TransactionalOnSqlite, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_memory_in_process, Tracked, Memory, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_sqlite_in_process, Tracked, Sqlite, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_postgres_in_process, Tracked, Postgres, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_sqlite_in_process, Transactional, Sqlite, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_postgres_in_process, Transactional, Postgres, in_process, $($case),*);
+        $crate::house::cases!(tracked_in_mysql_in_process, Tracked, MySql, in_process, $($case),*);
+        $crate::house::cases!(transactional_on_mysql_in_process, Transactional, MySql, in_process, $($case),*);
     };
 }
 
 /// Makes a test of each case.
 macro_rules! cases {
-    ($module:ident, $kind:ident, $broker:ident, $($case:ident),*) => {
+    ($module:ident, $strategy:ident, $records:ident, $broker:ident, $($case:ident),*) => {
         mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $case() {
+                    use $crate::house::{House, Kind, Records, Strategy};
+
                     let broker = $crate::broker::Broker::$broker();
-                    let house = $crate::house::House::new($crate::house::Kind::$kind, broker).await;
-                    let case = super::$case(house);
+                    let kind = Kind::new(Strategy::$strategy, Records::$records);
+                    let case = super::$case(House::new(kind, broker).await);
                     let ended = tokio::time::timeout(std::time::Duration::from_secs(120), case).await;
                     assert!(ended.is_ok(), "the case hangs");
                 }

@@ -5,6 +5,7 @@ use mmate_core::transport::{Destination, Publication};
 use mmate_core::{Running, Topic, Transport};
 use mmate_idempotency::{Fingerprint, Key, MissingId};
 
+use crate::databases::By;
 use crate::house::{House, counts_when, ended, everywhere, just_the_effect, stop};
 
 everywhere! {
@@ -22,30 +23,13 @@ everywhere! {
     a_key_that_cannot_be_one_is_dead_lettered,
 }
 
-/// How messages are told apart.
-#[derive(Default)]
-struct By {
-    key: Key,
-    missing: MissingId,
-    fingerprint: Fingerprint,
-}
-
 async fn start(house: &House, by: By) -> Running {
-    let By { key, missing, fingerprint } = by;
-    let other = key.clone();
-    let subscription = house
-        .guard_with(
-            house.builder(),
-            just_the_effect(),
-            |tracked| tracked.key(key).missing_id(missing).fingerprint(fingerprint),
-            |transactional| transactional.key(other).missing_id(missing).fingerprint(fingerprint),
-        )
-        .await;
+    let subscription = house.guard_with(house.builder(), just_the_effect(), by, |t| t).await;
     house.start([subscription]).await
 }
 
 /// Publishes a message as a stranger would, with nothing but a body.
-async fn publish_raw(house: &House, mut change: impl FnMut(&mut Message), body: &str) {
+pub(crate) async fn publish_raw(house: &House, mut change: impl FnMut(&mut Message), body: &str) {
     let connection = house.broker.connect("stranger").await.unwrap();
     let mut message = Message::new(body.to_owned());
     change(&mut message);

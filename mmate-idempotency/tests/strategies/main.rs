@@ -5,12 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broker;
+mod databases;
 mod effects;
 mod faulty;
 mod house;
 
 mod acknowledgements;
 mod batches;
+mod business_keys;
 mod claims;
 mod conservation;
 mod copies;

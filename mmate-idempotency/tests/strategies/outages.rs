@@ -19,7 +19,8 @@ wherever_tracked! {
 
 cases!(
     transactional_on_sqlite,
-    TransactionalOnSqlite,
+    Transactional,
+    Sqlite,
     in_process,
     while_somebody_else_holds_the_database_messages_are_held_back_and_nothing_is_lost
 );
@@ -130,7 +131,7 @@ async fn while_somebody_else_holds_the_database_messages_are_held_back_and_nothi
     house.publish(running.publisher(), "warm").await;
     counts_when(&[&running], |counts| counts.succeeded == 1).await;
 
-    let pool = house.pool(1).await;
+    let pool = house.sqlite().pool(1).await;
     let mut stuck = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
     sqlx::query("INSERT INTO effects VALUES ('stranger', 1)").execute(&mut *stuck).await.unwrap();
     for n in 0..20 {

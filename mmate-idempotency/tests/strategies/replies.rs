@@ -11,7 +11,8 @@ use mmate_core::{
 };
 use serde_json::{Value, json};
 
-use crate::house::{House, Kind, Phase, Script, counts_when, ended, everywhere, script, stop};
+use crate::databases::By;
+use crate::house::{House, Phase, Script, counts_when, ended, everywhere, script, stop};
 
 everywhere! {
     a_duplicate_request_gets_the_stored_reply_marked_as_replayed,
@@ -128,14 +129,7 @@ async fn a_request_is_the_same_whoever_asks_and_wherever_the_reply_goes(house: H
         Ok::<_, mmate_core::HandlerError>(mmate_core::Reply(json!({"of": of["text"]})))
     };
     let builder = Subscription::per_service("objects", [format!("object.{}.eu", house.service)]);
-    let subscription = match house.kind {
-        Kind::TrackedInMemory | Kind::TrackedInSqlite => {
-            builder.idempotent(house.tracked().await).handler(copying)
-        }
-        Kind::TransactionalOnSqlite => {
-            builder.idempotent(house.transactional().await).handler(copying)
-        }
-    };
+    let subscription = house.guarded(builder, By::default()).await.handler(copying);
     let service = mmate_core::Service::new(house.service.as_str()).subscribe(subscription);
     let running = service.start(house.broker.clone()).await.unwrap();
     for (inbox, replayed) in [(&mut one, false), (&mut other, true)] {
@@ -189,7 +183,7 @@ async fn an_error_reply_is_replayed_where_it_was_recorded(house: House) {
         }
     });
     let running = house.instance(declining).await;
-    let handled = if house.kind == Kind::TransactionalOnSqlite { 2 } else { 1 };
+    let handled = if house.kind.is_transactional() { 2 } else { 1 };
     for last in [1, handled] {
         let answer = running.publisher().request::<Value>(house.message("q-1")).await;
         let Err(RequestError::Failed(error)) = answer else { panic!("{answer:?}") };
@@ -209,12 +203,8 @@ async fn a_reply_that_is_too_large_is_sent_and_not_kept(house: House) {
             Ok(Outcome::Answered(Answer::success(&"x".repeat(bytes)).unwrap()))
         }
     });
-    let guarded = house.guard_with(
-        house.builder(),
-        sized,
-        |tracked| tracked.reply_limit(100),
-        |transactional| transactional.reply_limit(100),
-    );
+    let by = By { reply_limit: Some(100), ..By::default() };
+    let guarded = house.guard_with(house.builder(), sized, by, |tracked| tracked);
     let service = mmate_core::Service::new(house.service.as_str()).subscribe(guarded.await);
     let running = service.start(house.broker.clone()).await.unwrap();
     let ask = async |id: &str| {

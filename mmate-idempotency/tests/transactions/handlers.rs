@@ -7,41 +7,49 @@ use std::time::Duration;
 use mmate_core::transport::QueuePlan;
 use mmate_core::{Envelope, HandlerError, Outcome, Reply, ReplyError, Transport};
 use mmate_idempotency::Tx;
-use sqlx::{Connection, Sqlite};
+use sqlx::Connection;
 use tokio::sync::Semaphore;
 
 use crate::bench::{Bench, done, effect, thing};
+use crate::place::{Place, on_every_database};
 
-/// S24
-#[tokio::test]
-async fn effect_and_record_are_written_together() {
-    let bench = Bench::new().await;
-    let running = bench.start(async |mut tx: Tx<Sqlite>| effect(&mut tx).await).await;
-    bench.publish(&running, "a").await;
-    assert_eq!(done(&bench, &running).await.succeeded, 1);
-    assert_eq!((bench.effects().await, bench.records().await), (1, 1));
-    let row: (String, String, String, String, String) = sqlx::query_as(
-        "SELECT scope, message_id, service_name, status, processed_at FROM processed_messages",
-    )
-    .fetch_one(&bench.pool)
-    .await
-    .unwrap();
-    assert_eq!((row.0.as_str(), row.1.as_str(), row.2.as_str()), ("s/q", "a", "s"));
-    assert_eq!(row.3, "done");
-    let seconds: i64 = sqlx::query_scalar("SELECT abs(unixepoch(?) - unixepoch('now'))")
-        .bind(&row.4)
-        .fetch_one(&bench.pool)
-        .await
-        .unwrap();
-    assert!(seconds < 60, "{} is now", row.4);
+on_every_database! {
+    effect_and_record_are_written_together,
+    an_error_rolls_effect_and_record_back,
+    a_panic_rolls_effect_and_record_back,
+    a_dropped_handler_rolls_effect_and_record_back,
+    a_duplicate_aborts_nothing,
+    a_transaction_that_is_kept_beyond_the_handler_commits_nothing,
+    a_handler_that_commits_by_itself_is_told_and_not_repeated,
+    a_handler_that_rolls_back_by_itself_is_not_acknowledged,
+    savepoints_work_within_the_transaction,
+    a_savepoint_left_open_commits_nothing,
+    a_constraint_that_fails_at_the_commit_is_a_failed_attempt,
+    a_handler_may_take_its_transaction_only_once,
+    a_handler_need_not_take_its_transaction,
+    a_deferral_rolls_back,
+    a_failure_that_is_an_answer_rolls_effect_and_record_back,
+    a_reply_is_sent_when_effect_and_record_are_written,
 }
 
 /// S24
-#[tokio::test]
-async fn an_error_rolls_effect_and_record_back() {
-    let bench = Bench::new().await;
+async fn effect_and_record_are_written_together<DB: Place>(bench: Bench<DB>) {
+    let running = bench.start(async |mut tx: Tx<DB>| effect(&mut tx).await).await;
+    bench.publish(&running, "a").await;
+    assert_eq!(done(&bench, &running).await.succeeded, 1);
+    assert_eq!((bench.effects().await, bench.records().await), (1, 1));
+    let sql = format!(
+        "SELECT count(*) FROM processed_messages WHERE scope = 's/q' AND message_id = 'a' \
+         AND service_name = 's' AND status = 'done' AND {}",
+        DB::IS_RECENT
+    );
+    assert_eq!(bench.number(&sql).await, 1);
+}
+
+/// S24
+async fn an_error_rolls_effect_and_record_back<DB: Place>(bench: Bench<DB>) {
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
+        .start(async |mut tx: Tx<DB>| {
             effect(&mut tx).await?;
             Err::<(), _>(HandlerError::permanent("after the effect"))
         })
@@ -53,11 +61,9 @@ async fn an_error_rolls_effect_and_record_back() {
 }
 
 /// S11, S24
-#[tokio::test]
-async fn a_panic_rolls_effect_and_record_back() {
-    let bench = Bench::new().await;
+async fn a_panic_rolls_effect_and_record_back<DB: Place>(bench: Bench<DB>) {
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
+        .start(async |mut tx: Tx<DB>| {
             effect(&mut tx).await?;
             assert!(bench_is_closed(), "as the test wants it");
             Ok::<(), HandlerError>(())
@@ -75,14 +81,12 @@ fn bench_is_closed() -> bool {
 }
 
 /// S11, S24
-#[tokio::test]
-async fn a_dropped_handler_rolls_effect_and_record_back() {
-    let bench = Bench::new().await;
+async fn a_dropped_handler_rolls_effect_and_record_back<DB: Place>(bench: Bench<DB>) {
     let entered = Arc::new(Semaphore::new(0));
     let running = {
         let entered = Arc::clone(&entered);
         bench
-            .start(move |mut tx: Tx<Sqlite>| {
+            .start(move |mut tx: Tx<DB>| {
                 let entered = Arc::clone(&entered);
                 async move {
                     effect(&mut tx).await?;
@@ -100,10 +104,8 @@ async fn a_dropped_handler_rolls_effect_and_record_back() {
 }
 
 /// S25: the transaction of a duplicate is in order, and its message is acknowledged.
-#[tokio::test]
-async fn a_duplicate_aborts_nothing() {
-    let bench = Bench::new().await;
-    let running = bench.start(async |mut tx: Tx<Sqlite>| effect(&mut tx).await).await;
+async fn a_duplicate_aborts_nothing<DB: Place>(bench: Bench<DB>) {
+    let running = bench.start(async |mut tx: Tx<DB>| effect(&mut tx).await).await;
     for _ in 0..5 {
         bench.publish(&running, "a").await;
     }
@@ -112,14 +114,14 @@ async fn a_duplicate_aborts_nothing() {
     bench.assert_no_connection_is_dirty().await;
 }
 
-#[tokio::test]
-async fn a_transaction_that_is_kept_beyond_the_handler_commits_nothing() {
-    let bench = Bench::new().await;
+async fn a_transaction_that_is_kept_beyond_the_handler_commits_nothing<DB: Place>(
+    bench: Bench<DB>,
+) {
     let go_on = Arc::new(Semaphore::new(0));
     let running = {
         let go_on = Arc::clone(&go_on);
         bench
-            .start(move |mut tx: Tx<Sqlite>| {
+            .start(move |mut tx: Tx<DB>| {
                 let go_on = Arc::clone(&go_on);
                 async move {
                     effect(&mut tx).await?;
@@ -146,13 +148,11 @@ async fn a_transaction_that_is_kept_beyond_the_handler_commits_nothing() {
     bench.assert_no_connection_is_dirty().await;
 }
 
-#[tokio::test]
-async fn a_handler_that_commits_by_itself_is_told_and_not_repeated() {
-    let bench = Bench::new().await;
+async fn a_handler_that_commits_by_itself_is_told_and_not_repeated<DB: Place>(bench: Bench<DB>) {
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
+        .start(async |mut tx: Tx<DB>| {
             effect(&mut tx).await?;
-            sqlx::query("COMMIT").execute(&mut *tx).await.map(drop)
+            DB::run(&mut tx, "COMMIT").await
         })
         .await;
     bench.publish(&running, "a").await;
@@ -163,12 +163,8 @@ async fn a_handler_that_commits_by_itself_is_told_and_not_repeated() {
     bench.assert_no_connection_is_dirty().await;
 }
 
-#[tokio::test]
-async fn a_handler_that_rolls_back_by_itself_is_not_acknowledged() {
-    let bench = Bench::new().await;
-    let running = bench
-        .start(async |mut tx: Tx<Sqlite>| sqlx::query("ROLLBACK").execute(&mut *tx).await.map(drop))
-        .await;
+async fn a_handler_that_rolls_back_by_itself_is_not_acknowledged<DB: Place>(bench: Bench<DB>) {
+    let running = bench.start(async |mut tx: Tx<DB>| DB::run(&mut tx, "ROLLBACK").await).await;
     bench.publish(&running, "a").await;
     let counts = done(&bench, &running).await;
     assert_eq!((counts.succeeded, counts.dead_lettered), (0, 1));
@@ -178,32 +174,27 @@ async fn a_handler_that_rolls_back_by_itself_is_not_acknowledged() {
     bench.assert_no_connection_is_dirty().await;
 }
 
-#[tokio::test]
-async fn savepoints_work_within_the_transaction() {
-    let bench = Bench::new().await;
+async fn savepoints_work_within_the_transaction<DB: Place>(bench: Bench<DB>) {
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
+        .start(async |mut tx: Tx<DB>| {
             let mut kept = tx.begin().await?;
-            sqlx::query("INSERT INTO effects VALUES ('kept')").execute(&mut *kept).await?;
+            DB::run(&mut kept, "INSERT INTO effects VALUES ('kept')").await?;
             kept.commit().await?;
             let mut dropped = tx.begin().await?;
-            sqlx::query("INSERT INTO effects VALUES ('dropped')").execute(&mut *dropped).await?;
+            DB::run(&mut dropped, "INSERT INTO effects VALUES ('dropped')").await?;
             drop(dropped);
             Ok::<(), HandlerError>(())
         })
         .await;
     bench.publish(&running, "a").await;
     assert_eq!(done(&bench, &running).await.succeeded, 1);
-    let effects: Vec<String> =
-        sqlx::query_scalar("SELECT id FROM effects").fetch_all(&bench.pool).await.unwrap();
-    assert_eq!(effects, ["kept"]);
+    assert_eq!(bench.effects().await, 1);
+    assert_eq!(bench.number("SELECT count(*) FROM effects WHERE id = 'kept'").await, 1);
 }
 
-#[tokio::test]
-async fn a_savepoint_left_open_commits_nothing() {
-    let bench = Bench::new().await;
+async fn a_savepoint_left_open_commits_nothing<DB: Place>(bench: Bench<DB>) {
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
+        .start(async |mut tx: Tx<DB>| {
             std::mem::forget(tx.begin().await?);
             effect(&mut tx).await?;
             Ok::<(), HandlerError>(())
@@ -215,13 +206,9 @@ async fn a_savepoint_left_open_commits_nothing() {
     bench.assert_no_connection_is_dirty().await;
 }
 
-#[tokio::test]
-async fn a_constraint_that_fails_at_the_commit_is_a_failed_attempt() {
-    let bench = Bench::new().await;
+async fn a_constraint_that_fails_at_the_commit_is_a_failed_attempt<DB: Place>(bench: Bench<DB>) {
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
-            sqlx::query("INSERT INTO children VALUES (7)").execute(&mut *tx).await.map(drop)
-        })
+        .start(async |mut tx: Tx<DB>| DB::run(&mut tx, "INSERT INTO children VALUES (7)").await)
         .await;
     bench.publish(&running, "a").await;
     let counts = done(&bench, &running).await;
@@ -230,20 +217,15 @@ async fn a_constraint_that_fails_at_the_commit_is_a_failed_attempt() {
     bench.assert_no_connection_is_dirty().await;
 }
 
-#[tokio::test]
-async fn a_handler_may_take_its_transaction_only_once() {
-    let bench = Bench::new().await;
-    let running = bench
-        .start(async |_first: Tx<Sqlite>, _second: Tx<Sqlite>| Ok::<(), HandlerError>(()))
-        .await;
+async fn a_handler_may_take_its_transaction_only_once<DB: Place>(bench: Bench<DB>) {
+    let running =
+        bench.start(async |_first: Tx<DB>, _second: Tx<DB>| Ok::<(), HandlerError>(())).await;
     bench.publish(&running, "a").await;
     assert_eq!(done(&bench, &running).await.dead_lettered, 1);
     assert_eq!(bench.records().await, 0);
 }
 
-#[tokio::test]
-async fn a_handler_need_not_take_its_transaction() {
-    let bench = Bench::new().await;
+async fn a_handler_need_not_take_its_transaction<DB: Place>(bench: Bench<DB>) {
     let running = bench.start(async || Ok::<(), HandlerError>(())).await;
     for _ in 0..2 {
         bench.publish(&running, "a").await;
@@ -254,12 +236,10 @@ async fn a_handler_need_not_take_its_transaction() {
 }
 
 /// A handler's outcomes beside Done roll back, with their effects.
-#[tokio::test]
-async fn a_deferral_rolls_back() {
-    let bench = Bench::new().await;
+async fn a_deferral_rolls_back<DB: Place>(bench: Bench<DB>) {
     let first = Arc::new(AtomicBool::new(true));
     let running = bench
-        .start(move |mut tx: Tx<Sqlite>| {
+        .start(move |mut tx: Tx<DB>| {
             let first = first.swap(false, Ordering::SeqCst);
             async move {
                 effect(&mut tx).await?;
@@ -279,14 +259,12 @@ async fn a_deferral_rolls_back() {
 
 /// S24: a failure that is an answer has no effect and leaves no record, so a copy of the request runs
 /// and is answered the same.
-#[tokio::test]
-async fn a_failure_that_is_an_answer_rolls_effect_and_record_back() {
-    let bench = Bench::new().await;
+async fn a_failure_that_is_an_answer_rolls_effect_and_record_back<DB: Place>(bench: Bench<DB>) {
     let replies = QueuePlan::for_replies("asking.replies.1", Duration::from_secs(60));
     let asking = bench.broker.connect("asking").await.unwrap();
     asking.declare(&replies).await.unwrap();
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
+        .start(async |mut tx: Tx<DB>| {
             effect(&mut tx).await?;
             Err::<Reply<u64>, HandlerError>(ReplyError::new("sold-out", "none is left").into())
         })
@@ -310,14 +288,12 @@ async fn a_failure_that_is_an_answer_rolls_effect_and_record_back() {
 }
 
 /// S24: an answer comes out after the effect is written.
-#[tokio::test]
-async fn a_reply_is_sent_when_effect_and_record_are_written() {
-    let bench = Bench::new().await;
+async fn a_reply_is_sent_when_effect_and_record_are_written<DB: Place>(bench: Bench<DB>) {
     let replies = QueuePlan::for_replies("asking.replies.1", Duration::from_secs(60));
     let asking = bench.broker.connect("asking").await.unwrap();
     asking.declare(&replies).await.unwrap();
     let running = bench
-        .start(async |mut tx: Tx<Sqlite>| {
+        .start(async |mut tx: Tx<DB>| {
             effect(&mut tx).await?;
             Ok::<_, HandlerError>(Reply(7))
         })

@@ -1,8 +1,10 @@
-//! What `Transactional` on SQLite promises beyond what every strategy does.
+//! What `Transactional` promises beyond what every strategy does.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
 mod handlers;
+mod place;
+mod postgres;
 mod starting;
 mod writers;

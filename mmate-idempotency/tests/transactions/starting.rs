@@ -60,7 +60,7 @@ async fn a_table_of_another_shape_is_told_at_the_start() {
         ),
     ];
     for (sql, complaint) in cases {
-        let bench = Bench::new().await;
+        let bench = Bench::<Sqlite>::new().await;
         sqlx::raw_sql(sql).execute(&bench.pool).await.unwrap();
         let guarded = Subscription::per_service("q", ["thing.#"])
             .idempotent(bench.strategy())
@@ -69,7 +69,7 @@ async fn a_table_of_another_shape_is_told_at_the_start() {
         assert!(error.contains(complaint), "{error}");
         assert!(error.contains("rename it"), "{error}");
 
-        let store = SqliteStore::open(bench.folder.path().join("bench.db")).await.unwrap();
+        let store = SqliteStore::open(bench.home.path().join("bench.db")).await.unwrap();
         let guarded = Subscription::per_service("q", ["thing.#"])
             .idempotent(Tracked::new(store))
             .handler(async || Ok::<(), HandlerError>(()));
@@ -79,7 +79,7 @@ async fn a_table_of_another_shape_is_told_at_the_start() {
 
 #[tokio::test]
 async fn the_table_may_have_another_name_and_no_name_is_a_statement() {
-    let bench = Bench::new().await;
+    let bench = Bench::<Sqlite>::new().await;
     let strategy = bench.strategy().table("of_this_service").unwrap();
     let running = bench.start_with(strategy, async || Ok::<(), HandlerError>(())).await;
     bench.publish(&running, "a").await;

@@ -11,25 +11,29 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::sync::Semaphore;
 
 use crate::bench::{Bench, done, effect, thing};
+use crate::place::{Place, on_every_database};
+
+on_every_database! {
+    of_a_thousand_cuts_around_the_commit_none_loses_and_none_doubles,
+}
 
 /// S16: the service is dropped a moment after a handler's last statement, and so most often around
 /// the commit. Nobody then knows whether it took effect; the record decides.
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_thousand_cuts_around_the_commit_none_loses_and_none_doubles() {
+async fn of_a_thousand_cuts_around_the_commit_none_loses_and_none_doubles<DB: Place>(
+    bench: Bench<DB>,
+) {
     const CUTS: usize = 1000;
-    let bench = Bench::new().await;
     let publisher = Publisher::connect(&bench.broker, "p").await.unwrap();
     let mut random = fastrand::Rng::with_seed(16);
     let (returned, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut stats = Vec::new();
     let start = || {
         let (returned, runs) = (Arc::clone(&returned), Arc::clone(&runs));
-        bench.start(move |meta: Meta, mut tx: Tx<Sqlite>| {
+        bench.start(move |meta: Meta, mut tx: Tx<DB>| {
             let (returned, runs) = (Arc::clone(&returned), Arc::clone(&runs));
             async move {
-                let id = meta.id.as_ref().map(MessageId::as_str);
-                let insert = sqlx::query("INSERT INTO effects VALUES (?)").bind(id);
-                insert.execute(&mut *tx).await?;
+                let id = meta.id.as_ref().map_or("", MessageId::as_str);
+                DB::run(&mut tx, &format!("INSERT INTO effects VALUES ('{id}')")).await?;
                 runs.fetch_add(1, Ordering::SeqCst);
                 returned.add_permits(1);
                 for _ in 0..fastrand::usize(0..20) {
@@ -58,12 +62,9 @@ async fn of_a_thousand_cuts_around_the_commit_none_loses_and_none_doubles() {
     }
     let running = start().await;
     done(&bench, &running).await;
-    let counts: Vec<i64> = sqlx::query_scalar("SELECT count(*) FROM effects GROUP BY id")
-        .fetch_all(&bench.pool)
-        .await
-        .unwrap();
-    assert_eq!(counts.len(), CUTS, "none is lost");
-    assert!(counts.iter().all(|count| *count == 1), "none is doubled");
+    let cuts = i64::try_from(CUTS).unwrap();
+    assert_eq!(bench.number("SELECT count(DISTINCT id) FROM effects").await, cuts, "none is lost");
+    assert_eq!(bench.effects().await, cuts, "none is doubled");
     // Cuts there were on both sides of the commit.
     let duplicates: u64 = stats.iter().map(|stats| stats.total().duplicates.total()).sum();
     let rolled_back = runs.load(Ordering::SeqCst) - CUTS;
@@ -75,7 +76,7 @@ async fn of_a_thousand_cuts_around_the_commit_none_loses_and_none_doubles() {
 /// The one who waits at the gate gets in after the one before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_of_one_process_take_turns_in_order_and_never_meet_a_busy_database() {
-    let bench = Bench::new().await;
+    let bench = Bench::<Sqlite>::new().await;
     let busy = Arc::new(AtomicBool::new(false));
     let order = Arc::new(Mutex::new(Vec::new()));
     let handler = |name: &'static str| {
@@ -94,7 +95,7 @@ async fn writers_of_one_process_take_turns_in_order_and_never_meet_a_busy_databa
     };
     // Two pools of one file, with a timeout that tolerates no waiting.
     let options = SqliteConnectOptions::new()
-        .filename(bench.folder.path().join("bench.db"))
+        .filename(bench.home.path().join("bench.db"))
         .busy_timeout(Duration::ZERO);
     let other = SqlitePoolOptions::new().connect_with(options.clone()).await.unwrap();
     let another = SqlitePoolOptions::new().connect_with(options).await.unwrap();

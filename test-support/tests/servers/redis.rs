@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use mmate_test_support::{Redis, StartFailure};
+use mmate_test_support::{Redis, RedisCluster, RedisSentinel, StartFailure};
 
 use crate::left_behind::{assert_nothing_is_left, processes};
 
@@ -93,6 +93,45 @@ fn a_redis_that_does_not_start_shows_what_it_said_and_leaves_nothing() {
     let StartFailure::Ended { program, log, .. } = error.failure else { panic!("{error:?}") };
     assert_eq!(program, "redis-server");
     assert!(log.to_string().contains("no-such-setting"), "{log}");
+}
+
+#[test]
+fn the_nodes_of_a_cluster_serve_each_its_share_and_leave_nothing() {
+    let cluster = RedisCluster::start(3).unwrap();
+    assert_eq!(cluster.urls().len(), 3);
+    // The slots of these keys, as `CLUSTER KEYSLOT` says: 15495, 3300 and 7365.
+    for (key, owner) in [("a", 2), ("b", 0), ("c", 1)] {
+        for (number, node) in cluster.nodes().iter().enumerate() {
+            let answer = ask(node, &format!("SET {key} yes"));
+            let expected = if number == owner { "+OK" } else { "-MOVED" };
+            assert!(answer.starts_with(expected), "{key} on {number}: {answer}");
+        }
+    }
+    let folders: Vec<_> = cluster.nodes().iter().map(|node| node.folder().to_owned()).collect();
+    drop(cluster);
+    folders.iter().for_each(|folder| assert_nothing_is_left(folder));
+}
+
+#[test]
+fn when_the_master_is_killed_the_sentinels_make_the_replica_the_master() {
+    let mut redis = RedisSentinel::start(3).unwrap();
+    assert_eq!(redis.urls().len(), 3);
+    assert_eq!(ask(redis.master(), "SET kept yes"), "+OK");
+    assert_eq!(ask(redis.master(), "WAIT 1 10000"), ":1");
+    redis.master().kill();
+    redis.wait_for_failover();
+    assert_eq!(ask(redis.replica(), "STRLEN kept"), ":3");
+    assert_eq!(ask(redis.replica(), "SET kept longer"), "+OK");
+    let folder = redis.replica().folder().to_owned();
+    drop(redis);
+    assert_nothing_is_left(&folder);
+}
+
+#[test]
+fn an_answer_may_be_an_error_and_a_list_comes_as_lines() {
+    let redis = Redis::start().unwrap();
+    assert_eq!(redis.ask("CONFIG GET appendonly").unwrap(), "appendonly\nyes");
+    assert!(redis.ask("NONSENSE").unwrap_err().to_string().contains("unknown command"));
 }
 
 /// The first line of the answer.

@@ -41,6 +41,8 @@ pub struct Outgoing {
     causation_id: Option<CausationId>,
     reply_to: Option<String>,
     conversation: Option<CorrelationId>,
+    hops: u32,
+    begins_chain: bool,
     expires_after: Option<Duration>,
     delay: Option<Duration>,
     priority: Option<u8>,
@@ -175,6 +177,8 @@ impl Outgoing {
             causation_id: None,
             reply_to: None,
             conversation: None,
+            hops: 0,
+            begins_chain: false,
             expires_after: None,
             delay: None,
             priority: None,
@@ -200,6 +204,22 @@ impl Outgoing {
     /// named after this message.
     pub fn correlation_id(mut self, id: CorrelationId) -> Self {
         self.correlation_id = Some(id);
+        self
+    }
+
+    /// Begins a new chain, when published from a handler: with a conversation of its own, no cause,
+    /// no inherited headers, and a count of [hops](crate::Service::max_hops) from 0. For what goes on
+    /// for ever by design, such as a tick that publishes the next one. The id still is a function of
+    /// the message being handled, so a second run publishes the same one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mmate_core::Outgoing;
+    /// let tick = Outgoing::event("clock.ticked.eu", "Ticked", &7).begin_chain().delay(Duration::from_secs(60));
+    /// # let _ = tick;
+    /// ```
+    pub fn begin_chain(mut self) -> Self {
+        self.begins_chain = true;
         self
     }
 
@@ -287,6 +307,15 @@ impl Outgoing {
 
     pub(crate) fn has_id(&self) -> bool {
         self.id.is_some()
+    }
+
+    pub(crate) fn begins_chain(&self) -> bool {
+        self.begins_chain
+    }
+
+    /// So many messages come before it in its chain.
+    pub(crate) fn after_hops(&mut self, hops: u32) {
+        self.hops = hops;
     }
 
     /// Takes over headers, where it has none of that name.

@@ -13,6 +13,20 @@ use crate::message::wire;
 use crate::transport::Publication;
 
 impl Outgoing {
+    /// Makes what would go on the wire, in the name of a service, without publishing it; a
+    /// [`Publisher`](crate::Publisher) publishes it with
+    /// [`publish_prepared`](crate::Publisher::publish_prepared). The message's id comes with it.
+    ///
+    /// For programs that keep messages before they are published. In a handler,
+    /// [`Publisher::prepare`](crate::Publisher::prepare) also gives the message its place in the
+    /// conversation.
+    ///
+    /// # Errors
+    /// When the message cannot be published as it is.
+    pub fn prepare(self, source: &str) -> Result<(MessageId, Publication), InvalidMessage> {
+        self.into_publication(source)
+    }
+
     /// What goes on the wire, and the message's id.
     pub(crate) fn into_publication(
         self,
@@ -41,6 +55,9 @@ impl Outgoing {
             (wire::VERSION, wire::WIRE_VERSION),
         ] {
             headers.insert(name, value);
+        }
+        if self.hops > 0 {
+            headers.insert(wire::HOPS, i64::from(self.hops));
         }
         if let Some(conversation) = &self.conversation {
             headers.insert(wire::CONVERSATION, conversation.as_str());

@@ -98,7 +98,7 @@ impl Lanes {
                 self.lanes.spawn(async move { shared.tasks.skip(delivery).await });
                 return;
             }
-            Opened::Malformed(delivery, letter) => {
+            Opened::Dead(delivery, letter) => {
                 self.lanes.spawn(async move { shared.tasks.bury(delivery, letter).await });
                 return;
             }

@@ -178,6 +178,10 @@ impl Store for MemoryStore {
         Promises { durable: false, shared: false, complete: false }
     }
 
+    fn remembers(&self) -> Option<Retention> {
+        Some(self.settings.retention)
+    }
+
     async fn migrate(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What the stores in SQL databases have in common.
 
+pub(crate) mod audit;
 mod name;
 mod row;
 

@@ -1,5 +1,6 @@
 //! Records in a SQLite database.
 
+mod audit;
 mod failure;
 mod gate;
 mod hand;
@@ -17,8 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 pub(crate) use self::failure::{failed, is_constraint, is_no_transaction};
-use self::gate::Gate;
-pub(crate) use self::gate::Inside;
+pub(crate) use self::gate::{Gate, Inside};
 use self::hand::{Hand, Source};
 use self::table::Table;
 use super::sql::{Aim, DEFAULT_TABLE, InvalidTableName, millis};
@@ -149,6 +149,10 @@ impl Store for SqliteStore {
 
     fn promises(&self) -> Promises {
         Promises { durable: true, shared: true, complete: true }
+    }
+
+    fn remembers(&self) -> Option<Retention> {
+        Some(self.retention)
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

@@ -58,6 +58,10 @@ impl Table {
         })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Makes the table if it is missing.
     pub(super) async fn create(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
         let sql = MIGRATION.replace("{table}", &self.name);

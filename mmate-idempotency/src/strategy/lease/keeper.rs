@@ -1,6 +1,5 @@
 //! Heartbeats for all claims that are held.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::protocol::Held;
-use crate::store::{Permit, Store, StoreError};
+use crate::store::{Lost, Permit, Store, StoreError};
 
 /// Prolongs the leases of all claims that a strategy (or an `Idempotent`) holds, from one task of its own, so that a
 /// handler which blocks its thread keeps its lease (unless that is the runtime's only one). A
@@ -61,28 +60,6 @@ struct Entry {
     ends: Instant,
     beating: bool,
     lost: Arc<Lost>,
-}
-
-/// Tells that a lease is lost.
-#[derive(Debug, Default)]
-pub(super) struct Lost {
-    is: AtomicBool,
-    became: Notify,
-}
-
-impl Lost {
-    /// Ready once the lease is lost.
-    pub(super) async fn happens(&self) {
-        while !self.is.load(Ordering::Acquire) {
-            // There is one who waits, and a notification that comes before it waits is kept.
-            self.became.notified().await;
-        }
-    }
-
-    fn set(&self) {
-        self.is.store(true, Ordering::Release);
-        self.became.notify_one();
-    }
 }
 
 /// What a heartbeat is to be sent for.

@@ -11,15 +11,13 @@ use mmate_core::{
     BoxError, Context, FromContext, HandlerError, Idempotency, Middleware, Next, Outcome,
     Requirement, Surroundings,
 };
-use tokio::time::{Instant, sleep};
 
 use super::identity::Identity;
-use super::lease::{Claims, Lease};
+use super::lease::{DEFAULT_LEASE, Lease, Leases, OnBusy, SHORTEST_LEASE, Turn, Waited};
 use super::outage::{self, Patience};
-use super::upkeep::Upkeep;
 use super::{answers, shared_options, verdict};
-use crate::protocol::{Claim, Held};
-use crate::store::{ClaimRequest, Permit, Store};
+use crate::protocol::{Fate, is_acknowledged};
+use crate::store::{ClaimRequest, Permit, RecordKey, Store};
 
 /// Claims a message in a store, handles it, and records that it is done.
 ///
@@ -60,32 +58,8 @@ pub struct Tracked {
     lease: Duration,
     on_busy: OnBusy,
     fail_open: bool,
-    shared: Arc<Shared>,
+    leases: Arc<Leases>,
 }
-
-/// What becomes of a copy of a message that somebody works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum OnBusy {
-    /// The broker shows it again later, which counts as no attempt. By then it is a duplicate, or
-    /// it takes over from a holder that failed. The default.
-    #[default]
-    Defer,
-    /// It waits for its turn here, with a handler's place taken, for so long; then it is deferred.
-    Wait(Duration),
-    /// It is acknowledged. **This loses the message** if the holder crashes: nobody has a copy
-    /// then. Only for messages that may be lost.
-    Drop,
-}
-
-/// What the clones of a strategy share.
-struct Shared {
-    claims: Arc<Claims>,
-    upkeep: Upkeep,
-}
-
-const DEFAULT_LEASE: Duration = Duration::from_secs(60);
-const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 
 impl Tracked {
     /// Records in that store.
@@ -98,10 +72,7 @@ impl Tracked {
             lease: DEFAULT_LEASE,
             on_busy: OnBusy::default(),
             fail_open: false,
-            shared: Arc::new(Shared {
-                claims: Claims::new(Arc::new(store)),
-                upkeep: Upkeep::default(),
-            }),
+            leases: Leases::new(store),
         }
     }
 
@@ -147,37 +118,32 @@ impl Middleware for Tracked {
     }
 
     async fn start(&self) -> Result<(), BoxError> {
-        let claims = &self.shared.claims;
-        claims.store().migrate().await?;
-        claims.start(self.lease);
-        self.shared.upkeep.start(claims.store(), self.purge_every, claims.meters());
-        Ok(())
+        self.leases.start(self.lease, self.purge_every).await
     }
 
     async fn stop(&self) {
-        self.shared.upkeep.stop();
-        // Others may share the strategy, and go on.
-        self.shared.claims.stop(self.patience.answer).await;
+        self.leases.stop(self.patience).await;
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
-        if let OnBusy::Wait(longest) = self.on_busy {
-            surroundings
-                .may_hold(&format!("a copy waits up to {longest:?} for its turn"), longest)?;
-        }
+        self.identity.check()?;
+        self.on_busy.check(surroundings)?;
         outage::check(self.patience, surroundings)
     }
 
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.identity.warnings(self.leases.store().remembers(), surroundings)
+    }
+
     fn status(&self) -> Status {
-        let consequence = match self.fail_open {
+        self.leases.status(match self.fail_open {
             true => "messages run without protection against duplicates",
             false => "messages are held back",
-        };
-        self.shared.claims.status(consequence)
+        })
     }
 
     fn provides(&self) -> Vec<TypeId> {
-        vec![TypeId::of::<Permit>()]
+        vec![TypeId::of::<Permit>(), TypeId::of::<RecordKey>()]
     }
 }
 
@@ -192,42 +158,30 @@ enum Claimed {
 
 impl Tracked {
     async fn claim(&self, context: &Context, request: ClaimRequest<'_>) -> Claimed {
-        let claims = &self.shared.claims;
         // Who wants to go on without the store does not wait for it.
         let outage = if self.fail_open { Duration::ZERO } else { self.patience.outage };
         let patience = Patience { outage, ..self.patience };
-        let mut began = None;
-        let mut pause = FIRST_PAUSE;
+        let mut turn = Turn::new(self.on_busy);
         loop {
-            let (answer, asked) = claims.claim(&request, patience).await;
-            let claim = match answer {
-                Ok(claim) => claim,
-                Err(_) if self.fail_open => return Claimed::Unprotected,
-                Err(_) => return Claimed::Answer(verdict::trouble()),
-            };
-            let remaining = match claim {
-                Claim::Granted(grant) => {
+            let (answer, asked) = self.leases.ask(&request, patience).await;
+            if answer.is_err() && self.fail_open {
+                return Claimed::Unprotected;
+            }
+            let remaining = match Fate::of_claim(answer.ok()) {
+                Fate::Run(grant) => {
                     let permit = Permit::new(&request, grant);
-                    let lease = Lease::new(claims, permit, self.lease, asked, self.patience);
+                    let lease = Lease::new(&self.leases, permit, self.lease, asked, self.patience);
                     return Claimed::Lease(lease);
                 }
-                Claim::Duplicate(seen) => {
-                    return Claimed::Answer(verdict::duplicate(context, &seen));
-                }
-                Claim::Conflict => return Claimed::Answer(verdict::conflict(context)),
-                Claim::Busy { remaining } => remaining,
+                Fate::Skip(seen) => return Claimed::Answer(verdict::duplicate(context, &seen)),
+                Fate::Conflict => return Claimed::Answer(verdict::conflict(context)),
+                Fate::Unanswered => return Claimed::Answer(verdict::trouble()),
+                Fate::Busy(remaining) => remaining,
             };
-            match self.on_busy {
-                OnBusy::Drop => return Claimed::Answer(verdict::dropped(context)),
-                OnBusy::Wait(longest)
-                    if began.get_or_insert_with(Instant::now).elapsed() + pause <= longest =>
-                {
-                    sleep(pause.mul_f64(1.0 - 0.5 * fastrand::f64())).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                OnBusy::Wait(_) | OnBusy::Defer => {
-                    return Claimed::Answer(verdict::busy(context, remaining));
-                }
+            match turn.wait().await {
+                Waited::LookAgain => {}
+                Waited::Drop => return Claimed::Answer(verdict::dropped(context)),
+                Waited::Defer => return Claimed::Answer(verdict::busy(context, remaining)),
             }
         }
     }
@@ -239,11 +193,7 @@ impl Tracked {
         next: Next<'_>,
     ) -> Result<Outcome, HandlerError> {
         context.insert(lease.permit().clone());
-        let result = tokio::select! {
-            biased;
-            result = next.run(context) => Some(result),
-            () = lease.lost() => None,
-        };
+        let result = lease.while_held(next.run(context)).await;
         context.remove::<Permit>();
         match result {
             Some(Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)))) => {
@@ -254,7 +204,6 @@ impl Tracked {
                 other
             }
             None => {
-                self.shared.claims.meters().lease_lost.increment(1);
                 tracing::warn!(
                     message_id = context.message_id().map(tracing::field::display),
                     fence = lease.permit().fence(),
@@ -267,13 +216,16 @@ impl Tracked {
     }
 
     async fn complete(&self, lease: Lease, context: &Context, outcome: Outcome) -> Outcome {
-        let meters = self.shared.claims.meters();
+        let meters = self.leases.meters();
         let message_id = context.message_id().map(tracing::field::display);
         let fence = lease.permit().fence();
         let reply = answers::kept(&outcome, context, self.reply_limit, meters);
-        match lease.complete(reply).await {
-            Ok(Held::Yes) => return outcome,
-            Ok(Held::Refused) => {
+        let completed = lease.complete(reply).await;
+        if is_acknowledged(completed.as_ref().ok().copied()) {
+            return outcome;
+        }
+        match completed {
+            Ok(_) => {
                 meters.lease_lost.increment(1);
                 tracing::warn!(
                     message_id,
@@ -293,9 +245,6 @@ impl Tracked {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
 impl FromContext for Permit {
     async fn from_context(context: &Context) -> Result<Self, HandlerError> {
         let permit = context.extension::<Self>().cloned();
@@ -313,7 +262,7 @@ impl FromContext for Permit {
 impl fmt::Debug for Tracked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tracked")
-            .field("store", &self.shared.claims.name())
+            .field("store", &self.leases.name())
             .field("identity", &self.identity)
             .field("lease", &self.lease)
             .field("on_busy", &self.on_busy)

@@ -4,12 +4,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
+use sqlx_core::transaction::TransactionManager;
 
 use crate::protocol::{Claim, Retention};
 use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, Store, StoreError};
 
 /// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
-/// `sqlx::Sqlite`.
+/// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql`, each with the feature of its name.
 ///
 /// It cannot be implemented elsewhere; its methods are for the strategy only, and may change.
 #[async_trait]
@@ -21,6 +22,14 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
     /// What a transaction holds beside its connection, to be dropped after it.
     #[doc(hidden)]
     type Turn: Send + 'static;
+
+    /// How its transactions are.
+    #[doc(hidden)]
+    type Options: Clone + Send + Sync + 'static;
+
+    /// How they are unless told otherwise.
+    #[doc(hidden)]
+    fn options(pool: &Pool<Self>) -> Self::Options;
 
     /// The records in the pool's database.
     #[doc(hidden)]
@@ -37,11 +46,14 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
 
     /// Waits until this process may begin another transaction.
     #[doc(hidden)]
-    async fn turn(store: &Self::Store) -> Self::Turn;
+    async fn turn(store: &Self::Store, options: &Self::Options) -> Self::Turn;
 
     /// Begins a transaction in which a claim may be made.
     #[doc(hidden)]
-    async fn begin(pool: &Pool<Self>) -> Result<PoolConnection<Self>, StoreError>;
+    async fn begin(
+        pool: &Pool<Self>,
+        options: &Self::Options,
+    ) -> Result<PoolConnection<Self>, StoreError>;
 
     /// Claims within the transaction, and is done with it when the transaction commits.
     #[doc(hidden)]
@@ -60,9 +72,22 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         reply: &Bytes,
     ) -> Result<(), StoreError>;
 
+    /// Commits what [`begin`](Self::begin) began.
+    #[doc(hidden)]
+    async fn commit(connection: &mut Self::Connection) -> sqlx::Result<()> {
+        <Self as Database>::TransactionManager::commit(connection).await
+    }
+
     /// What a failure to commit means.
     #[doc(hidden)]
     fn uncommitted(error: &sqlx::Error) -> Uncommitted;
+
+    /// Whether an error, of a statement or of the commit, says that the transaction was rolled back
+    /// though there is nothing wrong with it.
+    #[doc(hidden)]
+    fn gave_way(_error: &sqlx::Error) -> Option<GaveWay> {
+        None
+    }
 }
 
 /// What a failure to commit means.
@@ -72,10 +97,23 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
 pub enum Uncommitted {
     /// What the handler did is refused: a constraint that is checked at the end is not met.
     Refused,
+    /// A statement had failed before, so there was nothing to commit.
+    Aborted,
     /// There was no transaction any more: the handler ended it by itself.
     Ended,
     /// Nobody knows.
     Unknown,
+}
+
+/// What becomes of a transaction that had to give way.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(unnameable_types, reason = "for the strategy only")]
+pub enum GaveWay {
+    /// It is repeated at once.
+    Repeat,
+    /// It has waited long enough for now.
+    Later,
 }
 
 pub(super) mod sealed {

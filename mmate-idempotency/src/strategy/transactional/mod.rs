@@ -1,7 +1,14 @@
 //! Claim, effect and record in one database transaction.
 
+mod attempt;
 mod database;
+mod misuse;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod open;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod tx;
 
@@ -14,22 +21,20 @@ use async_trait::async_trait;
 use mmate_core::health::Status;
 use mmate_core::{
     BoxError, Context, HandlerError, Idempotency, Middleware, Next, Outcome, Surroundings,
-    error_chain,
 };
 use sqlx::Pool;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep};
 
+use self::attempt::End;
 pub use self::database::TransactionalDatabase;
-use self::database::Uncommitted;
-use self::open::{CommitError, Host, Open, Slot};
 pub use self::tx::Tx;
 use super::identity::Identity;
 use super::outage::{self, Patience, Teller};
 use super::upkeep::Upkeep;
-use super::{answers, shared_options, verdict};
+use super::{shared_options, verdict};
 use crate::metrics::Meters;
-use crate::protocol::{Claim, Retention};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, Store, StoreError};
+use crate::protocol::Retention;
+use crate::store::{InvalidTableName, ManualClock, RecordKey, Store, StoreError};
 
 /// Applies the effect of each message exactly once per scope and id: the record that a message is
 /// done is written in the transaction of its effect, so there is either both or neither.
@@ -89,6 +94,7 @@ pub struct Transactional<DB: TransactionalDatabase> {
     reply_limit: usize,
     pool: Pool<DB>,
     store: DB::Store,
+    options: DB::Options,
     shared: Arc<Shared>,
 }
 
@@ -109,6 +115,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             purge_every: super::PURGE_EVERY,
             reply_limit: super::REPLY_LIMIT,
             store: DB::store(pool.clone()),
+            options: DB::options(&pool),
             pool,
             shared: Arc::default(),
         }
@@ -146,32 +153,31 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
 #[async_trait]
 impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
-        // There is no lease: the claim is done with when the transaction ends.
-        let request = self.identity.claim(context, Duration::ZERO)?;
-        let Some((open, claim)) = self.begin(context, request.as_ref()).await else {
-            return Ok(verdict::trouble());
-        };
-        let permit = match (request, claim) {
-            (Some(request), Some(Claim::Granted(grant))) => Some(Permit::new(&request, grant)),
-            (_, None | Some(Claim::Granted(_))) => None,
-            (_, Some(Claim::Duplicate(seen))) => {
-                self.rollback(open).await;
-                return Ok(verdict::duplicate(context, &seen));
+        let began = Instant::now();
+        let mut repetitions = 0;
+        // Of an attempt of which nobody knows whether it was committed.
+        let mut in_doubt = None;
+        loop {
+            let (error, again) = match self.attempt(context, next, &mut in_doubt).await {
+                End::Outcome(result) => return result,
+                End::InDoubt => (None, true),
+                End::GaveWay { error, again } => (error, again),
+            };
+            let may_repeat = again && repetitions < MOST_REPETITIONS;
+            if !may_repeat || began.elapsed() > self.patience.outage {
+                return match error {
+                    Some(error) if context.deferrals() >= MOST_DEFERRALS => Err(error),
+                    _ => Ok(verdict::trouble()),
+                };
             }
-            (_, Some(Claim::Conflict)) => {
-                self.rollback(open).await;
-                return Ok(verdict::conflict(context));
-            }
-            // By another strategy on the same table.
-            (_, Some(Claim::Busy { remaining })) => {
-                self.rollback(open).await;
-                return Ok(verdict::busy(context, remaining));
-            }
-        };
-        if permit.is_none() {
-            context.mark_unprotected();
+            repetitions += 1;
+            tracing::debug!(
+                message_id = context.message_id().map(tracing::field::display),
+                error = error.map(|error| error.chain()),
+                "the transaction of a message is repeated"
+            );
+            sleep(FIRST_PAUSE.mul_f64(fastrand::f64() * f64::from(1 << repetitions))).await;
         }
-        self.run(open, permit, context, next).await
     }
 
     async fn start(&self) -> Result<(), BoxError> {
@@ -192,7 +198,12 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
                          the messages one by one with .handler(…)";
             return Err(wrong.to_owned());
         }
+        self.identity.check()?;
         outage::check(self.patience, surroundings)
+    }
+
+    fn warnings(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.identity.warnings(self.store.remembers(), surroundings)
     }
 
     fn status(&self) -> Status {
@@ -200,130 +211,23 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     }
 
     fn provides(&self) -> Vec<TypeId> {
-        vec![TypeId::of::<Tx<DB>>()]
+        vec![TypeId::of::<Tx<DB>>(), TypeId::of::<RecordKey>()]
     }
 }
 
 impl<DB: TransactionalDatabase> Idempotency for Transactional<DB> {}
 
+/// How often a transaction is repeated at once, after it had to give way to another one or it is
+/// not known whether it was committed. After that the message is deferred.
+const MOST_REPETITIONS: u32 = 5;
+
+/// How often a message is deferred at most because its transaction had to give way, before that is
+/// a failure of its handler.
+const MOST_DEFERRALS: u32 = 100;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
 impl<DB: TransactionalDatabase> Transactional<DB> {
-    /// A transaction, and in it the answer to the claim. `None` if the database does not answer for
-    /// longer than patience lasts.
-    async fn begin(
-        &self,
-        context: &Context,
-        request: Option<&ClaimRequest<'_>>,
-    ) -> Option<(Open<DB>, Option<Claim>)> {
-        let Ok(turn) = timeout(self.patience.outage, DB::turn(&self.store)).await else {
-            tracing::warn!(
-                message_id = context.message_id().map(tracing::field::display),
-                "a message waited too long for its turn to write, and is deferred"
-            );
-            return None;
-        };
-        let told = |error: &StoreError| self.note(error);
-        let call = async || {
-            let mut open = Open::new(DB::begin(&self.pool).await?);
-            let claim = match request {
-                Some(request) => Some(DB::record(&self.store, open.connection(), request).await?),
-                None => None,
-            };
-            Ok((open, claim))
-        };
-        let begun = outage::insist(self.patience, "begin with a message", told, call).await;
-        let (open, claim) = begun.ok()?;
-        if let Some(claim) = &claim {
-            self.meters().claimed(claim);
-        }
-        Some((open.within(turn), claim))
-    }
-
-    async fn run(
-        &self,
-        open: Open<DB>,
-        permit: Option<Permit>,
-        context: &mut Context,
-        next: Next<'_>,
-    ) -> Result<Outcome, HandlerError> {
-        let host = Host::new(open);
-        context.insert(host.slot());
-        let result = next.run(context).await;
-        context.remove::<Slot<DB>>();
-        match (result, host.close()) {
-            // An answer that says why it was not done is no reason to keep half of it.
-            (Ok(Outcome::Answered(answer)), Some(open)) if !answer.is_success() => {
-                self.rollback(open).await;
-                Ok(Outcome::Answered(answer))
-            }
-            (
-                Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_))),
-                Some(mut open),
-            ) => {
-                if let Err(error) = self.keep(&mut open, permit, &outcome, context).await {
-                    self.rollback(open).await;
-                    return Err(HandlerError::retryable(error));
-                }
-                self.commit(open, context).await.map(|committed| committed.unwrap_or(outcome))
-            }
-            (Ok(Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)), None) => {
-                Err(HandlerError::retryable(TxMisused::Kept))
-            }
-            (result, Some(open)) => {
-                self.rollback(open).await;
-                result
-            }
-            (result, None) => result,
-        }
-    }
-
-    /// Adds the answer to the record, for copies of the request.
-    async fn keep(
-        &self,
-        open: &mut Open<DB>,
-        permit: Option<Permit>,
-        outcome: &Outcome,
-        context: &Context,
-    ) -> Result<(), StoreError> {
-        let Some(permit) = permit else { return Ok(()) };
-        let reply = answers::kept(outcome, context, self.reply_limit, self.meters());
-        let Some(reply) = reply else { return Ok(()) };
-        let call = DB::answer(&self.store, open.connection(), &permit, &reply);
-        outage::ask(self.patience, "keep an answer", call).await
-    }
-
-    /// Commits; an outcome comes back if it is not known whether that worked.
-    async fn commit(
-        &self,
-        open: Open<DB>,
-        context: &Context,
-    ) -> Result<Option<Outcome>, HandlerError> {
-        let error = match timeout(self.patience.answer, open.commit()).await {
-            Ok(Ok(())) => return Ok(None),
-            Ok(Err(CommitError::Savepoint)) => {
-                return Err(HandlerError::retryable(TxMisused::Savepoint));
-            }
-            Ok(Err(CommitError::Failed(error))) => match DB::uncommitted(&error) {
-                Uncommitted::Refused => return Err(HandlerError::retryable(error)),
-                Uncommitted::Ended => return Err(HandlerError::retryable(TxMisused::Ended)),
-                Uncommitted::Unknown => error_chain(&error),
-            },
-            Err(_) => format!("no answer within {:?}", self.patience.answer),
-        };
-        self.meters().uncertain.increment(1);
-        tracing::warn!(
-            message_id = context.message_id().map(tracing::field::display),
-            error,
-            "it is not known whether a commit took effect; the message is shown again, and the \
-             record decides"
-        );
-        Ok(Some(verdict::trouble()))
-    }
-
-    async fn rollback(&self, open: Open<DB>) {
-        // One that takes too long goes on when it is dropped.
-        let _ = timeout(self.patience.answer, open.rollback()).await;
-    }
-
     fn meters(&self) -> &Arc<Meters> {
         self.shared.meters.get_or_init(|| Arc::new(Meters::new(self.store.name())))
     }
@@ -331,23 +235,6 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     fn note(&self, error: &StoreError) {
         outage::note(self.meters(), &self.shared.teller, self.store.name(), error);
     }
-}
-
-/// A handler did with its transaction what it must not.
-#[derive(Debug, thiserror::Error)]
-enum TxMisused {
-    #[error(
-        "the handler returned while its Tx was still in use, so nothing can be committed; do not \
-         move it into a task that outlives the handler"
-    )]
-    Kept,
-    #[error("the handler returned with a savepoint open; commit it or roll it back before")]
-    Savepoint,
-    #[error(
-        "the handler ended its transaction by itself; whether it takes effect is decided by what \
-         the handler returns"
-    )]
-    Ended,
 }
 
 impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
@@ -359,6 +246,7 @@ impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
             reply_limit: self.reply_limit,
             pool: self.pool.clone(),
             store: self.store.clone(),
+            options: self.options.clone(),
             shared: Arc::clone(&self.shared),
         }
     }

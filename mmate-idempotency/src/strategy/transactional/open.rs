@@ -16,6 +16,9 @@ use super::database::TransactionalDatabase;
 pub(super) struct Open<DB: TransactionalDatabase> {
     connection: PoolConnection<DB>,
     is_open: bool,
+    /// Whether a commit is under way, or has failed: whether there still is a transaction, nobody
+    /// knows.
+    in_doubt: bool,
     /// Dropped after the connection.
     turn: Option<DB::Turn>,
 }
@@ -23,7 +26,7 @@ pub(super) struct Open<DB: TransactionalDatabase> {
 impl<DB: TransactionalDatabase> Open<DB> {
     /// A transaction that was begun on this connection.
     pub(super) fn new(connection: PoolConnection<DB>) -> Self {
-        Self { connection, is_open: true, turn: None }
+        Self { connection, is_open: true, in_doubt: false, turn: None }
     }
 
     /// Keeps others waiting until this one is over.
@@ -59,13 +62,10 @@ impl<DB: TransactionalDatabase> Open<DB> {
             // One commit would end a savepoint only.
             return Err(CommitError::Savepoint);
         }
-        let committed = <DB as Database>::TransactionManager::commit(&mut self.connection).await;
-        match &committed {
-            Ok(()) => self.is_open = false,
-            // Whether there still is a transaction, nobody knows.
-            Err(_) => self.connection.close_on_drop(),
-        }
-        committed.map_err(CommitError::Failed)
+        self.in_doubt = true;
+        DB::commit(&mut self.connection).await.map_err(CommitError::Failed)?;
+        (self.is_open, self.in_doubt) = (false, false);
+        Ok(())
     }
 
     pub(super) async fn rollback(mut self) {
@@ -88,8 +88,8 @@ impl<DB: TransactionalDatabase> Open<DB> {
 impl<DB: TransactionalDatabase> Drop for Open<DB> {
     fn drop(&mut self) {
         if self.is_open {
-            if self.depth() != 1 {
-                // One rollback would end a savepoint only.
+            // One rollback would end a savepoint only.
+            if self.in_doubt || self.depth() != 1 {
                 self.connection.close_on_drop();
             }
             <DB as Database>::TransactionManager::start_rollback(&mut self.connection);

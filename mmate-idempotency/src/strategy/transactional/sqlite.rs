@@ -18,6 +18,9 @@ impl sealed::Sealed for Sqlite {}
 impl TransactionalDatabase for Sqlite {
     type Store = SqliteStore;
     type Turn = Inside;
+    type Options = ();
+
+    fn options(_pool: &SqlitePool) {}
 
     fn store(pool: SqlitePool) -> SqliteStore {
         SqliteStore::new(pool)
@@ -35,11 +38,11 @@ impl TransactionalDatabase for Sqlite {
         store.clock(clock)
     }
 
-    async fn turn(store: &SqliteStore) -> Inside {
+    async fn turn(store: &SqliteStore, (): &()) -> Inside {
         store.enter().await
     }
 
-    async fn begin(pool: &SqlitePool) -> Result<PoolConnection<Self>, StoreError> {
+    async fn begin(pool: &SqlitePool, (): &()) -> Result<PoolConnection<Self>, StoreError> {
         const BEGINNING: &str = "begin a transaction";
         let mut connection = pool.acquire().await.map_err(failed(BEGINNING))?;
         // The write lock at once: a transaction that begins by reading may find itself unable to

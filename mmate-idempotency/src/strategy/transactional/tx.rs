@@ -3,10 +3,11 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use mmate_core::{Context, FromContext, HandlerError, Requirement};
+use mmate_core::{Context, FromContext, HandlerError, Publisher, Requirement};
 
 use super::database::TransactionalDatabase;
 use super::open::{Open, Slot};
+use crate::outbox::Written;
 
 /// The transaction of the message being handled: what is done in it takes effect together with
 /// the record that the message is done, or not at all.
@@ -30,6 +31,8 @@ pub struct Tx<DB: TransactionalDatabase> {
     /// Absent only while it is dropped.
     open: Option<Open<DB>>,
     slot: Slot<DB>,
+    publisher: Publisher,
+    outbox: Option<Written>,
 }
 
 impl<DB: TransactionalDatabase> FromContext for Tx<DB> {
@@ -43,7 +46,12 @@ impl<DB: TransactionalDatabase> FromContext for Tx<DB> {
                 name::<DB>()
             ))
         })?;
-        Ok(Self { open: Some(open), slot: slot.clone() })
+        Ok(Self {
+            open: Some(open),
+            slot: slot.clone(),
+            publisher: context.publisher().clone(),
+            outbox: context.extension::<Written>().cloned(),
+        })
     }
 
     fn requirement() -> Option<Requirement> {
@@ -53,6 +61,20 @@ impl<DB: TransactionalDatabase> FromContext for Tx<DB> {
             DB::NAME
         );
         Some(Requirement::new::<Self>(name, mend))
+    }
+}
+
+impl<DB: TransactionalDatabase> Tx<DB> {
+    /// The publisher that belongs to the message whose transaction it is.
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// Notes that there will be something to send after the commit.
+    pub(crate) fn wrote_to_outbox(&self) {
+        if let Some(written) = &self.outbox {
+            written.note();
+        }
     }
 }
 

@@ -1,9 +1,8 @@
-use std::{
-    io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
-    path::Path,
-    time::Duration,
-};
+mod ask;
+mod cluster;
+mod sentinel;
+
+use std::{io, path::Path};
 
 use rustix::process::Signal;
 
@@ -16,7 +15,11 @@ use crate::{
     server::{Plan, Server, with_fresh_ports},
 };
 
-/// A Redis of its own, which keeps what it acknowledged over a kill: it writes an append-only file unless told otherwise.
+use self::ask::ask;
+pub use self::{cluster::RedisCluster, sentinel::RedisSentinel};
+
+/// A Redis of its own, which keeps what it acknowledged over a kill: it writes an append-only file, before it answers, unless told
+/// otherwise.
 ///
 /// Dropping it ends it and removes its data.
 #[derive(Debug)]
@@ -64,6 +67,14 @@ impl Redis {
         self.server.folder()
     }
 
+    /// What the server says to a command, such as `CONFIG SET appendonly no`; a list comes as lines.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or says that it is an error.
+    pub fn ask(&self, command: &str) -> io::Result<String> {
+        ask(self.port(), command)
+    }
+
     /// Kills the server (`SIGKILL`). Its data stays for [`start_again`](Self::start_again).
     pub fn kill(&mut self) {
         self.server.kill();
@@ -100,6 +111,16 @@ impl Redis {
 #[derive(Debug, Clone, Default)]
 pub struct RedisOptions {
     config: String,
+    role: Role,
+}
+
+/// What the program is started as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Role {
+    #[default]
+    Server,
+    ClusterNode,
+    Sentinel,
 }
 
 impl RedisOptions {
@@ -123,22 +144,29 @@ impl RedisOptions {
         let program = PROGRAM.find()?;
         let folder = Folder::new("redis", None)?;
         let port = Port::reserve_for_server()?;
-        let config = folder.write(
-            "redis.conf",
-            &format!(
-                "port {}\ndir {}\n{CONFIG}{}",
-                port.number(),
-                folder.path().display(),
-                self.config
-            ),
-        )?;
+        let mut ports = vec![port];
+        let mut lines =
+            format!("port {}\ndir {}\n{COMMON}", ports[0].number(), folder.path().display());
+        if self.role != Role::Sentinel {
+            lines.push_str(CONFIG);
+        }
+        if self.role == Role::ClusterNode {
+            let bus = Port::reserve_for_server()?;
+            lines.push_str(&format!("cluster-enabled yes\ncluster-port {}\n", bus.number()));
+            ports.push(bus);
+        }
+        lines.push_str(&self.config);
+        let mut arguments = vec![folder.write("redis.conf", &lines)?.into_os_string()];
+        if self.role == Role::Sentinel {
+            arguments.push("--sentinel".into());
+        }
         Ok(Plan {
-            launch: Launch::new(program, &folder).arguments([config]),
+            launch: Launch::new(program, &folder).arguments(arguments),
             prepare: None,
             answers: pongs,
             stop: Signal::TERM,
             folder,
-            ports: vec![port],
+            ports,
         })
     }
 }
@@ -147,23 +175,20 @@ const SERVER: &str = "Redis";
 
 const PROGRAM: Program = Program { name: "redis-server", package: "redis-server", folders: &[] };
 
-const CONFIG: &str = "\
+const COMMON: &str = "\
 bind 127.0.0.1
 protected-mode yes
 daemonize no
+";
+
+/// By default Redis answers before it writes while its disk is slow, and a kill then loses up to two seconds.
+const CONFIG: &str = "\
 save \"\"
 appendonly yes
+appendfsync always
 ";
 
 /// Whether the server answers a `PING`. While it loads its data it answers with an error.
 fn pongs(port: u16) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer)?;
-        Ok::<bool, std::io::Error>(answer == *b"+PONG")
-    };
-    ask().unwrap_or(false)
+    ask(port, "PING").is_ok_and(|answer| answer == "PONG")
 }

@@ -1,0 +1,1 @@
+UPDATE `{table}` SET claim = ?, ready_at = {now} + ? WHERE seq IN ({seqs})

@@ -1,0 +1,2 @@
+-- A range of rows that one claim has, all of them confirmed by the broker.
+DELETE FROM `{table}` WHERE seq BETWEEN ? AND ? AND claim = ?

@@ -1,0 +1,1 @@
+SELECT count(*) - count(dead_at), count(dead_at) FROM "{table}"

@@ -1,0 +1,11 @@
+-- What somebody else purges or claims at this moment is left to them, so nobody waits.
+WITH clock AS MATERIALIZED ({clock}),
+over AS MATERIALIZED (
+    SELECT scope, message_id
+    FROM "{table}"
+    WHERE expires_at <= (SELECT now FROM clock)
+    LIMIT $3
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM "{table}" AS had USING over
+WHERE had.scope = over.scope AND had.message_id = over.message_id

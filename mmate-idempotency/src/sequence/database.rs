@@ -1,0 +1,126 @@
+//! What a database must offer to sequences.
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Database, Pool};
+
+/// A database that [`Sequence`](super::Sequence) works with: `sqlx::Sqlite`, `sqlx::Postgres` or
+/// `sqlx::MySql`, as the features of the crate say.
+///
+/// It cannot be implemented elsewhere; its methods are for the sequence only, and may change.
+#[async_trait]
+pub trait SequenceDatabase: Database + sealed::Sealed {
+    /// Makes the table if it is missing.
+    #[doc(hidden)]
+    async fn create(pool: &Pool<Self>, table: &str) -> sqlx::Result<()>;
+
+    /// Takes the next number within the transaction that is open on the connection.
+    #[doc(hidden)]
+    async fn next(
+        connection: &mut Self::Connection,
+        table: &str,
+        sequence: &str,
+        key: &str,
+    ) -> sqlx::Result<i64>;
+
+    /// The last number that was committed.
+    #[doc(hidden)]
+    async fn last(
+        connection: &mut Self::Connection,
+        table: &str,
+        sequence: &str,
+        key: &str,
+    ) -> sqlx::Result<Option<i64>>;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "that is its purpose")]
+    pub trait Sealed {}
+}
+
+macro_rules! migration {
+    ($folder:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/", $folder, "/sequences.sql"))
+    };
+}
+
+/// `$next` comes back with the number itself, or else `$last` is asked for it: the row is locked by
+/// then.
+macro_rules! sequence_database {
+    ($database:ty, $folder:literal, next: $next:literal, last: $last:literal, returns: $returns:literal) => {
+        impl sealed::Sealed for $database {}
+
+        #[async_trait]
+        impl SequenceDatabase for $database {
+            async fn create(pool: &Pool<Self>, table: &str) -> sqlx::Result<()> {
+                let sql = migration!($folder).replace("{table}", table);
+                let mut connection = pool.acquire().await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await.map(drop)
+            }
+
+            async fn next(
+                connection: &mut Self::Connection,
+                table: &str,
+                sequence: &str,
+                key: &str,
+            ) -> sqlx::Result<i64> {
+                let next = $next.replace("{table}", table);
+                if $returns {
+                    return sqlx::query_scalar(AssertSqlSafe(next))
+                        .bind(sequence)
+                        .bind(key)
+                        .fetch_one(connection)
+                        .await;
+                }
+                sqlx::query(AssertSqlSafe(next))
+                    .bind(sequence)
+                    .bind(key)
+                    .execute(&mut *connection)
+                    .await?;
+                let last = Self::last(connection, table, sequence, key).await?;
+                last.ok_or(sqlx::Error::RowNotFound)
+            }
+
+            async fn last(
+                connection: &mut Self::Connection,
+                table: &str,
+                sequence: &str,
+                key: &str,
+            ) -> sqlx::Result<Option<i64>> {
+                sqlx::query_scalar(AssertSqlSafe($last.replace("{table}", table)))
+                    .bind(sequence)
+                    .bind(key)
+                    .fetch_optional(connection)
+                    .await
+            }
+        }
+    };
+}
+
+#[cfg(feature = "sqlite")]
+sequence_database! {
+    sqlx::Sqlite, "sqlite",
+    next: "INSERT INTO \"{table}\" AS had (sequence_name, sequence_key, last) VALUES (?1, ?2, 1) \
+           ON CONFLICT (sequence_name, sequence_key) DO UPDATE SET last = had.last + 1 \
+           RETURNING last",
+    last: "SELECT last FROM \"{table}\" WHERE sequence_name = ?1 AND sequence_key = ?2",
+    returns: true
+}
+
+#[cfg(feature = "postgres")]
+sequence_database! {
+    sqlx::Postgres, "postgres",
+    next: "INSERT INTO \"{table}\" AS had (sequence_name, sequence_key, last) VALUES ($1, $2, 1) \
+           ON CONFLICT (sequence_name, sequence_key) DO UPDATE SET last = had.last + 1 \
+           RETURNING last",
+    last: "SELECT last FROM \"{table}\" WHERE sequence_name = $1 AND sequence_key = $2",
+    returns: true
+}
+
+#[cfg(feature = "mysql")]
+sequence_database! {
+    sqlx::MySql, "mysql",
+    next: "INSERT INTO `{table}` (sequence_name, sequence_key, last) VALUES (?, ?, 1) \
+           ON DUPLICATE KEY UPDATE last = last + 1",
+    last: "SELECT last FROM `{table}` WHERE sequence_name = ? AND sequence_key = ?",
+    returns: false
+}

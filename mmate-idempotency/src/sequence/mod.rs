@@ -1,0 +1,11 @@
+//! Numbers without gaps, and messages in the order of their numbers.
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod database;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod numbers;
+mod resequencer;
+
+pub use resequencer::{OnGap, Place, Resequencer, SequenceKey};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use {database::SequenceDatabase, numbers::Sequence};
