@@ -57,8 +57,9 @@ impl Program {
         Self { child, address }
     }
 
-    fn on_file(file: &Path) -> Self {
-        Self::start(&["--records", file.to_str().unwrap(), "--bank-takes", "1"])
+    fn on_file(file: &Path, bank_takes: &str) -> Self {
+        let file = file.to_str().unwrap();
+        Self::start(&["--records", file, "--bank-takes", bank_takes, "--lease", "2000"])
     }
 
     fn send(&self, request: &str) -> TcpStream {
@@ -73,6 +74,20 @@ impl Program {
 
     fn pay(&self, key: &str, cents: u64) -> Answer {
         self.ask(&payment(&format!("Idempotency-Key: {key}\r\n"), cents))
+    }
+
+    /// Comes again for as long as it is told to.
+    fn pay_patiently(&self, key: &str, cents: u64) -> Answer {
+        let began = Instant::now();
+        loop {
+            let answer = self.pay(key, cents);
+            if answer.status != 409 {
+                return answer;
+            }
+            assert!(answer.asks_to_come_again(), "{answer:?}");
+            assert!(began.elapsed() < Duration::from_secs(60), "{answer:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn charged(&self) -> serde_json::Value {
@@ -166,16 +181,7 @@ fn a_request_that_is_being_handled_is_finished_though_its_client_hangs_up() {
     let (number, refused) = reads.recv().unwrap();
     assert_eq!(refused.status, 409);
     both[1 - number].shutdown(Shutdown::Both).unwrap();
-    let began = Instant::now();
-    let answer = loop {
-        let answer = program.pay("a", 995);
-        if answer.status != 409 {
-            break answer;
-        }
-        assert!(answer.asks_to_come_again(), "{answer:?}");
-        assert!(began.elapsed() < Duration::from_secs(60), "{answer:?}");
-        thread::sleep(Duration::from_millis(50));
-    };
+    let answer = program.pay_patiently("a", 995);
     assert_eq!((answer.status, answer.body.as_str()), (201, r#"{"charge":1,"cents":995}"#));
     assert!(answer.is_replayed(), "it was handled for the one that hung up");
     assert_eq!(program.charged(), serde_json::json!({"ada": [995]}));
@@ -200,7 +206,7 @@ fn a_refusal_is_kept_and_a_failure_of_the_server_is_not() {
 fn two_processes_on_one_file_charge_once_and_remember_it_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("records.db");
-    let programs = [Program::on_file(&file), Program::on_file(&file)];
+    let programs = [Program::on_file(&file, "1"), Program::on_file(&file, "1")];
     let answers: Vec<_> = thread::scope(|scope| {
         let programs = &programs;
         let ask = |n: usize| scope.spawn(move || programs[n % 2].pay("a", 995));
@@ -213,8 +219,33 @@ fn two_processes_on_one_file_charge_once_and_remember_it_after_a_kill() {
     let charges = |program: &Program| program.charged()["ada"].as_array().map_or(0, Vec::len);
     assert_eq!(programs.iter().map(charges).sum::<usize>(), 1);
     drop(programs);
-    let program = Program::on_file(&file);
+    let program = Program::on_file(&file, "1");
     let again = program.pay("a", 995);
     assert_eq!((again.status, again.is_replayed()), (201, true));
     assert_eq!(program.charged(), serde_json::json!({}));
+}
+
+/// S12, S14: killed in the middle of the work; nothing was charged by then.
+#[test]
+fn what_a_killed_process_was_at_is_taken_over_by_another_after_its_lease() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.db");
+    let (dies, lives) = (Program::on_file(&file, "600000"), Program::on_file(&file, "1"));
+    let request = payment("Idempotency-Key: a\r\n", 995);
+    let both = [dies.send(&request), dies.send(&request)];
+    let (read, reads) = mpsc::channel();
+    for mut stream in both {
+        let read = read.clone();
+        thread::spawn(move || read.send(answer(&mut stream)));
+    }
+    // One of the two is refused, and so the other one is being handled.
+    assert_eq!(reads.recv().unwrap().status, 409);
+    assert_eq!(lives.pay("a", 995).status, 409);
+    let killed = Instant::now();
+    drop(dies);
+    let answer = lives.pay_patiently("a", 995);
+    assert!(answer.status == 201 && !answer.is_replayed(), "{answer:?}");
+    // Prolonged at the latest two thirds before its end.
+    assert!(killed.elapsed() > Duration::from_millis(500), "{:?}", killed.elapsed());
+    assert_eq!(lives.charged(), serde_json::json!({"ada": [995]}));
 }

@@ -43,6 +43,10 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     records: Option<PathBuf>,
 
+    /// How long a key is blocked if the process that works on it dies, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 60_000)]
+    lease: u64,
+
     /// How long the bank takes, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 200)]
     bank_takes: u64,
@@ -67,7 +71,8 @@ async fn run(options: Options) -> Result<(), Failure> {
     let records = match &options.records {
         Some(file) => Idempotent::new(SqliteStore::open(file).await?),
         None => Idempotent::new(MemoryStore::new()),
-    };
+    }
+    .lease(Duration::from_millis(options.lease));
     records.prepare().await?;
     let bank = Bank { takes: Duration::from_millis(options.bank_takes), charged: Arc::default() };
     let service = Router::new()

@@ -3,6 +3,7 @@
 mod call;
 mod error;
 mod flight;
+mod job;
 mod value;
 
 use std::fmt;

@@ -23,7 +23,7 @@ use crate::protocol::{Claim, Command, Held, Retention, Verdict};
 /// It is bounded by count and by time. When it is full, the record that has been Done for longest
 /// is forgotten; one that is in progress never is. Forgetting a record before its window is over
 /// is counted ([`evicted`](Self::evicted)), as duplicates of it would run again. A million Done
-/// records take about 65 MiB.
+/// records take about 65 MiB; what they keep of replies and values comes on top of that.
 ///
 /// Time is tokio's, so that tests with a paused clock wait for no lease.
 ///
