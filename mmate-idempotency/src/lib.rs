@@ -13,5 +13,5 @@ pub use strategy::{Fingerprint, Key, MissingId, OnBusy, Tracked};
 #[cfg(feature = "sqlite")]
 pub use {
     store::SqliteStore,
-    strategy::{Transactional, TransactionalDatabase, Tx},
+    strategy::{GroupCommit, Transactional, TransactionalDatabase, Tx},
 };

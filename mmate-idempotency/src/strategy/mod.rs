@@ -16,7 +16,7 @@ pub use fingerprint::Fingerprint;
 pub use key::{Key, MissingId};
 pub use tracked::{OnBusy, Tracked};
 #[cfg(feature = "sqlite")]
-pub use transactional::{Transactional, TransactionalDatabase, Tx};
+pub use transactional::{GroupCommit, Transactional, TransactionalDatabase, Tx};
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 

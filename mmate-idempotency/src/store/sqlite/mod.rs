@@ -2,6 +2,7 @@
 
 mod failure;
 mod gate;
+mod group;
 mod hand;
 mod rows;
 mod table;
@@ -213,6 +214,24 @@ impl SqliteStore {
         aim: Aim,
     ) -> Result<Claim, StoreError> {
         rows::claim(self, connection, request, aim).await
+    }
+
+    /// Claims for a group, on a connection that may write.
+    pub(crate) async fn claim_all_on(
+        &self,
+        connection: &mut SqliteConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        group::claim_all(self, connection, requests).await
+    }
+
+    /// Completes what a group has claimed: whether all of it was there.
+    pub(crate) async fn complete_all_on(
+        &self,
+        connection: &mut SqliteConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        group::complete_all(self, connection, permits).await
     }
 
     fn of_holder<'q>(&self, sql: &std::sync::Arc<str>, permit: &'q Permit) -> Query<'q> {

@@ -5,7 +5,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 
 use crate::protocol::{Claim, Retention};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Store, StoreError};
+use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, Store, StoreError};
 
 /// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
 /// `sqlx::Sqlite`.
@@ -49,6 +49,37 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         connection: &mut Self::Connection,
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError>;
+
+    /// Claims for a group within its transaction: requests of different keys, and the answers in
+    /// their order. What is granted must count as done at the commit only if
+    /// [`complete_all`](Self::complete_all) said so: a handler that ends the transaction by itself
+    /// would else make its neighbours done before they ran.
+    ///
+    /// What is here falls short of that, and makes a round trip for each.
+    #[doc(hidden)]
+    async fn claim_all(
+        store: &Self::Store,
+        connection: &mut Self::Connection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        let mut claims = Vec::with_capacity(requests.len());
+        for request in requests {
+            claims.push(Self::record(store, connection, request).await?);
+        }
+        Ok(claims)
+    }
+
+    /// Is done with what [`claim_all`](Self::claim_all) granted when the transaction commits. Whether
+    /// all of it was still there: it is not where a handler has rolled back by itself.
+    #[doc(hidden)]
+    async fn complete_all(
+        store: &Self::Store,
+        connection: &mut Self::Connection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        let _ = (store, connection, permits);
+        Ok(true)
+    }
 
     /// What a failure to commit means.
     #[doc(hidden)]

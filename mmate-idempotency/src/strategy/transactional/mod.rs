@@ -1,6 +1,7 @@
 //! Claim, effect and record in one database transaction.
 
 mod database;
+mod group;
 mod open;
 mod sqlite;
 mod tx;
@@ -21,6 +22,8 @@ use tokio::time::timeout;
 
 pub use self::database::TransactionalDatabase;
 use self::database::Uncommitted;
+pub use self::group::GroupCommit;
+use self::group::Groups;
 use self::open::{CommitError, Host, Open, Slot};
 pub use self::tx::Tx;
 use super::identity::Identity;
@@ -88,6 +91,7 @@ pub struct Transactional<DB: TransactionalDatabase> {
     purge_every: Duration,
     pool: Pool<DB>,
     store: DB::Store,
+    groups: Option<Arc<Groups<DB>>>,
     shared: Arc<Shared>,
 }
 
@@ -108,6 +112,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             purge_every: super::PURGE_EVERY,
             store: DB::store(pool.clone()),
             pool,
+            groups: None,
             shared: Arc::default(),
         }
     }
@@ -118,7 +123,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     /// When that cannot be the name of one.
     pub fn table(mut self, name: impl AsRef<str>) -> Result<Self, InvalidTableName> {
         self.store = DB::with_table(self.store, name.as_ref())?;
-        Ok(self)
+        Ok(self.with_own_groups())
     }
 
     /// For how long duplicates are recognised after the work was done; seven days by default.
@@ -129,12 +134,55 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     /// For how long records are kept.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.store = DB::with_retention(self.store, retention);
-        self
+        self.with_own_groups()
     }
 
     /// Uses another clock than the database's, for tests.
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.store = DB::with_clock(self.store, clock);
+        self.with_own_groups()
+    }
+
+    /// Commits many messages in one transaction: what has come while the last commit was under way
+    /// shares the next one. Messages are acknowledged after that commit only.
+    ///
+    /// A commit waits for the disk, so where that is what limits a subscription, this handles
+    /// several times as many messages. The handlers of a group run one after the other, in the order
+    /// in which their messages came, and each gets the transaction as its [`Tx`].
+    ///
+    /// **When one of them fails, panics, takes too long or asks for another outcome, all of the group
+    /// is rolled back, and those handlers that ran are run a second time within the same attempt,
+    /// each alone in a transaction of its own. So what a handler does outside of its [`Tx`], such as
+    /// a call to another service, may happen twice although nothing failed but a neighbour; within
+    /// the [`Tx`] it happens once.** Messages that a handler publishes have the same ids in both
+    /// runs. A handler sees what its neighbours before it did; if that is rolled back, it runs again
+    /// without it.
+    ///
+    /// A handler that waits keeps its neighbours, for [`time_limit`](GroupCommit::time_limit) at
+    /// most. Where many messages fail groups become smaller, down to one message.
+    ///
+    /// ```
+    /// # use mmate_core::{HandlerError, Json, Subscription};
+    /// # use mmate_idempotency::{GroupCommit, Transactional, Tx};
+    /// # use sqlx::{Sqlite, SqlitePool};
+    /// # async fn reserve(Json(sku): Json<String>, mut tx: Tx<Sqlite>) -> Result<(), HandlerError> { Ok(()) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sqlx::Error> {
+    /// # let pool = SqlitePool::connect_lazy("sqlite::memory:")?;
+    /// let subscription = Subscription::per_service("reserve", ["order.created.*"])
+    ///     .concurrency(128)
+    ///     .idempotent(Transactional::new(pool).group_commit(GroupCommit::default()))
+    ///     .handler(reserve);
+    /// # let _ = subscription; Ok(()) }
+    /// ```
+    pub fn group_commit(mut self, options: GroupCommit) -> Self {
+        self.groups = Some(Groups::new(options, self.pool.options().get_max_connections()));
+        self
+    }
+
+    /// Whoever works otherwise than those it was cloned from shares no group with them.
+    fn with_own_groups(mut self) -> Self {
+        self.groups = self.groups.map(|groups| groups.afresh());
         self
     }
 
@@ -144,6 +192,9 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
 #[async_trait]
 impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
+        if let Some(groups) = &self.groups {
+            return group::handle(self, groups, context, next).await;
+        }
         // There is no lease: the claim is done with when the transaction ends.
         let request = self.identity.claim(context, Duration::ZERO)?;
         let has_record = request.is_some();
@@ -181,6 +232,9 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
 
     async fn stop(&self) {
         self.shared.upkeep.stop();
+        if let Some(groups) = &self.groups {
+            groups.finish(self.patience.answer).await;
+        }
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
@@ -189,6 +243,16 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
                          way into it: use Tracked, which guards each message of a batch, or handle \
                          the messages one by one with .handler(…)";
             return Err(wrong.to_owned());
+        }
+        if let Some(groups) = &self.groups {
+            let limit = groups.options().time_limit;
+            let held = self.patience.outage.saturating_add(limit);
+            let what = format!(
+                "a message waits up to {:?} for its group's transaction, and may be handled in it \
+                 for {limit:?} before it runs alone",
+                self.patience.outage
+            );
+            return surroundings.may_hold(&what, held);
         }
         outage::check(self.patience, surroundings)
     }
@@ -334,6 +398,7 @@ impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
             purge_every: self.purge_every,
             pool: self.pool.clone(),
             store: self.store.clone(),
+            groups: self.groups.clone(),
             shared: Arc::clone(&self.shared),
         }
     }

@@ -9,7 +9,9 @@ use super::database::{TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
 use crate::store::sql::Aim;
 use crate::store::sqlite::{Inside, failed, is_constraint, is_no_transaction};
-use crate::store::{ClaimRequest, InvalidTableName, ManualClock, SqliteStore, StoreError};
+use crate::store::{
+    ClaimRequest, InvalidTableName, ManualClock, Permit, SqliteStore, StoreError,
+};
 
 impl sealed::Sealed for Sqlite {}
 
@@ -56,6 +58,22 @@ impl TransactionalDatabase for Sqlite {
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError> {
         store.claim_on(connection, request, Aim::Done).await
+    }
+
+    async fn claim_all(
+        store: &SqliteStore,
+        connection: &mut SqliteConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        store.claim_all_on(connection, requests).await
+    }
+
+    async fn complete_all(
+        store: &SqliteStore,
+        connection: &mut SqliteConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        store.complete_all_on(connection, permits).await
     }
 
     fn uncommitted(error: &sqlx::Error) -> Uncommitted {
