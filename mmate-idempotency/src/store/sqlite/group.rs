@@ -79,10 +79,7 @@ pub(super) async fn complete_all(
     Ok(completed.rows_affected() == permits.len() as u64)
 }
 
-fn json<T: serde::Serialize>(
-    columns: &T,
-    attempted: &'static str,
-) -> Result<String, StoreError> {
+fn json<T: serde::Serialize>(columns: &T, attempted: &'static str) -> Result<String, StoreError> {
     serde_json::to_string(columns)
         .map_err(|error| StoreError::new(StoreErrorKind::Permanent, attempted, error))
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-pub(crate) use self::failure::{failed, is_constraint, is_no_transaction};
+pub(crate) use self::failure::{failed, is_constraint, is_no_transaction, is_transaction_open};
 use self::gate::Gate;
 pub(crate) use self::gate::Inside;
 use self::hand::{Hand, Source};

@@ -81,6 +81,16 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         Ok(true)
     }
 
+    /// Whether a handler has ended the transaction by itself. Another one is begun in its place then.
+    ///
+    /// It is asked before another handler gets the transaction, which would else work without one.
+    /// What is here asks nothing, and leaves it to the commit to find out.
+    #[doc(hidden)]
+    async fn is_ended(connection: &mut Self::Connection) -> Result<bool, StoreError> {
+        let _ = connection;
+        Ok(false)
+    }
+
     /// What a failure to commit means.
     #[doc(hidden)]
     fn uncommitted(error: &sqlx::Error) -> Uncommitted;

@@ -91,11 +91,12 @@ impl<DB: TransactionalDatabase> Desk<DB> {
     }
 
     pub(super) fn queue(&mut self, waiting: Waiting<DB>) {
-        match waiting.alone {
-            // It has waited before.
-            true => self.waiting.push_front(waiting),
-            false => self.waiting.push_back(waiting),
-        }
+        // Those that have waited before come first, in their order.
+        let at = match waiting.alone {
+            true => self.waiting.iter().take_while(|other| other.alone).count(),
+            false => self.waiting.len(),
+        };
+        self.waiting.insert(at, waiting);
     }
 
     /// Puts messages that were taken, and whose handlers have not run, in front again.

@@ -13,9 +13,7 @@ use super::Groups;
 use super::desk::{End, Fate, Report, Run, Turn, Waiting};
 use crate::protocol::Claim;
 use crate::store::coalesce::ClaimCall;
-use crate::store::{
-    ClaimRequest, Claimant, Permit, RecordKey, Store, StoreError, StoreErrorKind,
-};
+use crate::store::{ClaimRequest, Claimant, Permit, RecordKey, Store, StoreError, StoreErrorKind};
 
 /// Commits groups for as long as messages wait.
 pub(super) struct Lane<DB: TransactionalDatabase> {
@@ -26,9 +24,10 @@ pub(super) struct Lane<DB: TransactionalDatabase> {
 
 /// Messages whose claims were granted.
 struct Party<DB: TransactionalDatabase> {
-    to_come: std::vec::IntoIter<Waiting<DB>>,
+    to_come: std::vec::IntoIter<(Waiting<DB>, Option<Permit>)>,
     /// Those whose handlers have run, or are at it, in their order.
     ran: Vec<oneshot::Sender<Fate>>,
+    /// Of those that have run.
     permits: Vec<Permit>,
     size: usize,
 }
@@ -38,7 +37,9 @@ enum Failure<DB: TransactionalDatabase> {
     /// The last one that ran is the reason, or at least it is not known to be none.
     Last { open: Option<Open<DB>>, end: End },
     /// The last one that ran has left its transaction in a state that cannot be committed.
-    Misused { open: Open<DB>, how: TxMisused },
+    Misused { open: Option<Open<DB>>, how: TxMisused },
+    /// The database does not answer any more.
+    Trouble,
     /// One has left before its turn.
     Left { open: Open<DB> },
 }
@@ -131,14 +132,14 @@ impl<DB: TransactionalDatabase> Lane<DB> {
             return;
         };
         let open = open.within(turn);
-        let (mut granted, mut permits) = (Vec::with_capacity(group.len()), Vec::new());
+        let mut granted = Vec::with_capacity(group.len());
         for (waiting, claim) in group.into_iter().zip(claims) {
             match (claim, &waiting.claim) {
                 (Some(Claim::Granted(grant)), Some(claim)) => {
-                    permits.push(Permit::new(&request(claim), grant));
-                    granted.push(waiting);
+                    let permit = Permit::new(&request(claim), grant);
+                    granted.push((waiting, Some(permit)));
                 }
-                (None, _) => granted.push(waiting),
+                (None, _) => granted.push((waiting, None)),
                 // Nothing of the group has to do with it.
                 (Some(refusal), _) => drop(waiting.turn.send(Turn::Refused(refusal))),
             }
@@ -147,8 +148,8 @@ impl<DB: TransactionalDatabase> Lane<DB> {
             return self.strategy.rollback(open).await;
         }
         let size = granted.len();
-        let party =
-            Party { to_come: granted.into_iter(), ran: Vec::with_capacity(size), permits, size };
+        let (ran, permits) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        let party = Party { to_come: granted.into_iter(), ran, permits, size };
         self.hold(party, open, keys).await;
     }
 
@@ -186,7 +187,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
     /// Has the handlers run, and commits if all of them are content.
     async fn hold(&self, mut party: Party<DB>, open: Open<DB>, keys: Keys<'_, DB>) {
         let until = (party.size > 1).then(|| Instant::now() + self.groups.options.time_limit);
-        let fates = match party.run(open, until).await {
+        let fates = match party.run(self, open, until).await {
             Ok(open) => self.commit(&mut party, open).await,
             Err(failure) => self.give_up(&mut party, failure).await,
         };
@@ -198,7 +199,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
                 false => desk.grow(party.size),
             }
             // At once with the keys: nobody else's copy comes in between.
-            desk.put_back(party.to_come);
+            desk.put_back(party.to_come.map(|(waiting, _)| waiting));
         }
         // Before anybody is told, who may come again with the same key.
         drop(keys);
@@ -292,12 +293,16 @@ impl<DB: TransactionalDatabase> Lane<DB> {
                 if let Some(first) = first {
                     *first = Fate::Failed(HandlerError::retryable(how));
                 }
-                Some(open)
+                open
             }
             Failure::Left { open } => Some(open),
+            Failure::Trouble => {
+                fates = (0..ran).map(|_| Fate::Trouble).collect();
+                None
+            }
         };
         if let Some(open) = open {
-            self.strategy.rollback(open).await;
+            self.undo(open, party).await;
         }
         self.groups.meters(self.strategy.store.name()).rolled_back.increment(1);
         if party.size > 1 {
@@ -308,6 +313,54 @@ impl<DB: TransactionalDatabase> Lane<DB> {
             );
         }
         fates
+    }
+}
+
+impl<DB: TransactionalDatabase> Lane<DB> {
+    /// Rolls back. What a handler has committed by itself cannot be undone: those whose effects are
+    /// in it are done then, and do not run again.
+    async fn undo(&self, mut open: Open<DB>, party: &Party<DB>) {
+        let strategy = &self.strategy;
+        if party.size > 1 && open.is_plain().await {
+            let looking = DB::is_ended(open.connection());
+            let ended = outage::ask(strategy.patience, "look for a transaction", looking).await;
+            if let Ok(true) = ended {
+                return self.save(open, party).await;
+            }
+        }
+        strategy.rollback(open).await;
+    }
+
+    /// Whether the next handler may have it.
+    async fn check(&self, mut open: Open<DB>, party: &Party<DB>) -> Result<Open<DB>, Failure<DB>> {
+        let strategy = &self.strategy;
+        let looking = DB::is_ended(open.connection());
+        match outage::ask(strategy.patience, "look for a transaction", looking).await {
+            Ok(false) => Ok(open),
+            Ok(true) => {
+                self.save(open, party).await;
+                Err(Failure::Misused { open: None, how: TxMisused::Ended })
+            }
+            Err(error) => {
+                strategy.note(&error);
+                Err(Failure::Trouble)
+            }
+        }
+    }
+
+    async fn save(&self, mut open: Open<DB>, party: &Party<DB>) {
+        let strategy = &self.strategy;
+        tracing::warn!(
+            messages = party.ran.len(),
+            "a handler has ended the transaction of a group by itself; what is committed of it stays"
+        );
+        let completing = DB::complete_all(&strategy.store, open.connection(), &party.permits);
+        let asked = outage::ask(strategy.patience, "complete the claims of a group", completing);
+        match asked.await {
+            // Without records to complete it was a rollback, and there is nothing to commit.
+            Ok(_) => drop(timeout(strategy.patience.answer, open.commit()).await),
+            Err(error) => strategy.note(&error),
+        }
     }
 }
 
@@ -323,10 +376,11 @@ impl<DB: TransactionalDatabase> Party<DB> {
     /// Has one handler run after the other, all in this transaction.
     async fn run(
         &mut self,
+        lane: &Lane<DB>,
         mut open: Open<DB>,
         until: Option<Instant>,
     ) -> Result<Open<DB>, Failure<DB>> {
-        while let Some(waiting) = self.to_come.next() {
+        while let Some((waiting, permit)) = self.to_come.next() {
             let (report, reported) = oneshot::channel();
             let (told, fate) = oneshot::channel();
             let run = Run { open, until, report, fate };
@@ -334,6 +388,7 @@ impl<DB: TransactionalDatabase> Party<DB> {
                 return Err(Failure::Left { open: run.open });
             }
             self.ran.push(told);
+            self.permits.extend(permit);
             open = match reported.await {
                 Ok(Report { open: Some(open), end: End::Good }) => open,
                 Ok(Report { open, end }) => return Err(Failure::Last { open, end }),
@@ -341,7 +396,10 @@ impl<DB: TransactionalDatabase> Party<DB> {
                 Err(_) => return Err(Failure::Last { open: None, end: End::Unfinished }),
             };
             if !open.is_plain().await {
-                return Err(Failure::Misused { open, how: TxMisused::Savepoint });
+                return Err(Failure::Misused { open: Some(open), how: TxMisused::Savepoint });
+            }
+            if self.to_come.len() > 0 {
+                open = lane.check(open, self).await?;
             }
         }
         Ok(open)

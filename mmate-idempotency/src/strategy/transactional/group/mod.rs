@@ -85,12 +85,7 @@ impl GroupCommit {
 
 impl Default for GroupCommit {
     fn default() -> Self {
-        Self {
-            size: 64,
-            in_flight: 4,
-            linger: Duration::ZERO,
-            time_limit: Duration::from_secs(1),
-        }
+        Self { size: 64, in_flight: 4, linger: Duration::ZERO, time_limit: Duration::from_secs(1) }
     }
 }
 
