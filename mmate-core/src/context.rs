@@ -116,10 +116,16 @@ impl Context {
         Self { attempt, deferrals, ..self }
     }
 
-    fn afresh(self) -> Self {
+    fn afresh(mut self) -> Self {
+        self.start_over();
+        Self { extensions: Extensions::default(), unprotected: false, ..self }
+    }
+
+    /// For middleware that has the handler run again within the same attempt, after it undid what
+    /// the last run did: what the handler publishes gets the same ids again.
+    pub fn start_over(&mut self) {
         let lineage = Lineage::of(&self.meta, &self.message.headers, &self.shared);
-        let publisher = self.shared.publisher.within(lineage);
-        Self { extensions: Extensions::default(), unprotected: false, publisher, ..self }
+        self.publisher = self.shared.publisher.within(lineage);
     }
 
     /// The message as the broker gave it.

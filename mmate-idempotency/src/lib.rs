@@ -28,4 +28,4 @@ pub use store::SqliteStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};
 pub use strategy::{Fingerprint, Key, LockPermit, Locked, MissingId, OnBusy, Tracked};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub use strategy::{Transactional, TransactionalDatabase, Tx};
+pub use strategy::{GroupCommit, Transactional, TransactionalDatabase, Tx};

@@ -1,7 +1,7 @@
 //! Stores: where the records are.
 
 mod clock;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "redis"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "redis"))]
 pub(crate) mod coalesce;
 mod error;
 mod lost;

@@ -21,7 +21,7 @@ pub use lease::OnBusy;
 pub use locked::{LockPermit, Locked};
 pub use tracked::Tracked;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub use transactional::{Transactional, TransactionalDatabase, Tx};
+pub use transactional::{GroupCommit, Transactional, TransactionalDatabase, Tx};
 
 pub(crate) const PURGE_EVERY: Duration = Duration::from_secs(60);
 pub(crate) const REPLY_LIMIT: usize = 64 * 1024;

@@ -138,6 +138,24 @@ impl MySqlStore {
         self.records().claim_within(connection, request).await
     }
 
+    /// Claims for a group within a transaction that is open on this connection.
+    pub(crate) async fn claim_all_within(
+        &self,
+        connection: &mut MySqlConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        self.records().claim_all_within(connection, requests).await
+    }
+
+    /// Completes what a group has claimed: whether all of it was there.
+    pub(crate) async fn complete_all_within(
+        &self,
+        connection: &mut MySqlConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        self.records().complete_all_within(connection, permits).await
+    }
+
     /// Adds the answer to a record that is done, within the transaction that made it so.
     pub(crate) async fn answer_within(
         &self,

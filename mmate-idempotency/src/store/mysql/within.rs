@@ -88,6 +88,53 @@ impl Records {
         }
     }
 
+    /// Claims for a group, one after the other, to be completed before the transaction commits. A
+    /// deadlock has undone all of it, and is an error.
+    pub(super) async fn claim_all_within(
+        &self,
+        connection: &mut MySqlConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        let mut claims = Vec::with_capacity(requests.len());
+        for request in requests {
+            if let Some(text) = refusal(&request.key) {
+                return Err(StoreError::new(StoreErrorKind::Permanent, CLAIMING, text));
+            }
+            let claim = ClaimCall::from(request);
+            let mut statements = String::new();
+            self.write_claims(&mut statements, &[(&claim, self.term(Aim::Work, claim.lease))]);
+            statements.push_str(" FOR UPDATE");
+            claims.push(match ask(connection, statements).await {
+                Ok(answers) => {
+                    let [_, look] = &answers[..] else { return Err(no_answer()) };
+                    let row = look.rows.first().map(Row::from_row).transpose();
+                    self.verdict(request, row.map_err(failed(CLAIMING))?)?
+                }
+                Err(error) if is_lock_wait_timeout(&error) => {
+                    Claim::Busy { remaining: Duration::ZERO }
+                }
+                Err(error) => return Err(failed(CLAIMING)(error)),
+            });
+        }
+        Ok(claims)
+    }
+
+    /// Completes what a group has claimed: whether all of it was there.
+    pub(super) async fn complete_all_within(
+        &self,
+        connection: &mut MySqlConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        let mut statements = String::new();
+        for (number, permit) in permits.iter().enumerate() {
+            statements.push_str(if number == 0 { "" } else { "; " });
+            self.write_complete(&mut statements, permit, None);
+        }
+        let answers = ask(connection, statements).await;
+        let answers = answers.map_err(failed("complete the claims of a group"))?;
+        Ok(answers.iter().filter(|answer| answer.matched > 0).count() == permits.len())
+    }
+
     /// Adds the answer to a record that is done, within the transaction that made it so.
     pub(super) async fn answer_within(
         &self,

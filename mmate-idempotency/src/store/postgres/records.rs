@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::protocol::{Claim, Held, Retention, Verdict};
 use crate::store::coalesce::{Call, ClaimCall, Together};
 use crate::store::sql::Aim;
-use crate::store::{ManualClock, Permit, StoreError, StoreErrorKind};
+use crate::store::{ClaimRequest, ManualClock, Permit, StoreError, StoreErrorKind};
 
 /// The records in a table.
 #[derive(Clone)]
@@ -82,6 +82,29 @@ impl Records {
             Err(error) if is_lock_timeout(&error) => Ok(LOCKED),
             Err(error) => Err(failed(CLAIMING)(error)),
         }
+    }
+
+    /// Claims for a group within its transaction, to be completed before that commits.
+    pub(crate) async fn claim_all_in_transaction(
+        &self,
+        connection: &mut PgConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        let calls: Vec<_> = requests.iter().map(ClaimCall::from).collect();
+        let calls: Vec<_> = calls.iter().collect();
+        let claims = rows::claim(self, connection, &calls, Aim::Work, None).await;
+        claims.map_err(failed(CLAIMING))
+    }
+
+    /// Completes what a group has claimed: whether all of it was there.
+    pub(crate) async fn complete_all_in_transaction(
+        &self,
+        connection: &mut PgConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        let permits: Vec<_> = permits.iter().map(|permit| (permit, None)).collect();
+        let held = rows::complete(self, connection, &permits).await;
+        Ok(held.map_err(failed("complete the claims of a group"))?.into_iter().all(|held| held))
     }
 
     /// Adds the answer to a record that is done, within the transaction that made it so.

@@ -49,6 +49,12 @@ pub(crate) fn is_no_transaction(error: &sqlx::Error) -> bool {
     message.is_some_and(|text| text.contains("no transaction is active"))
 }
 
+/// Whether a transaction was not begun, since there is one.
+pub(crate) fn is_transaction_open(error: &sqlx::Error) -> bool {
+    let message = error.as_database_error().map(|error| error.message());
+    message.is_some_and(|text| text.contains("within a transaction"))
+}
+
 /// The primary code is the low byte of the extended one.
 fn code(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;

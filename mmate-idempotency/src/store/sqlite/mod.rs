@@ -3,6 +3,7 @@
 mod audit;
 mod failure;
 mod gate;
+mod group;
 mod hand;
 mod rows;
 mod table;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-pub(crate) use self::failure::{failed, is_constraint, is_no_transaction};
+pub(crate) use self::failure::{failed, is_constraint, is_no_transaction, is_transaction_open};
 pub(crate) use self::gate::{Gate, Inside};
 use self::hand::{Hand, Source};
 use self::table::Table;
@@ -228,6 +229,24 @@ impl SqliteStore {
     ) -> Result<(), StoreError> {
         let query = self.of_holder(&self.table.answer, permit).bind(&**reply);
         query.execute(connection).await.map(drop).map_err(failed("keep an answer"))
+    }
+
+    /// Claims for a group, on a connection that may write.
+    pub(crate) async fn claim_all_on(
+        &self,
+        connection: &mut SqliteConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        group::claim_all(self, connection, requests).await
+    }
+
+    /// Completes what a group has claimed: whether all of it was there.
+    pub(crate) async fn complete_all_on(
+        &self,
+        connection: &mut SqliteConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        group::complete_all(self, connection, permits).await
     }
 
     fn of_holder<'q>(&self, sql: &std::sync::Arc<str>, permit: &'q Permit) -> Query<'q> {

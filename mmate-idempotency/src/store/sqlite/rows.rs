@@ -68,7 +68,7 @@ async fn try_claim(
     row.map(|row| grant(&row).map_err(failed(CLAIMING))).transpose()
 }
 
-fn grant(row: &SqliteRow) -> sqlx::Result<Grant> {
+pub(super) fn grant(row: &SqliteRow) -> sqlx::Result<Grant> {
     Ok(Grant {
         fence: row.try_get::<i64, _>("fence")?.unsigned_abs(),
         attempt: u32::try_from(row.try_get::<i64, _>("attempt")?).unwrap_or(u32::MAX),

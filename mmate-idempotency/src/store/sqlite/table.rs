@@ -20,6 +20,8 @@ pub(crate) struct Table {
     pub(super) release: Arc<str>,
     pub(super) purge: Arc<str>,
     pub(super) answer: Arc<str>,
+    pub(super) claim_all: Arc<str>,
+    pub(super) complete_all: Arc<str>,
 }
 
 /// The store's time: that of a clock given for tests, else SQLite's own. Within one statement it
@@ -55,6 +57,8 @@ impl Table {
             release: fill(sql!("release.sql")),
             purge: fill(sql!("purge.sql")),
             answer: fill(sql!("answer.sql")),
+            claim_all: fill(sql!("claim_all.sql")),
+            complete_all: fill(sql!("complete_all.sql")),
         })
     }
 

@@ -38,7 +38,7 @@ enum Begun<DB: TransactionalDatabase> {
 
 impl End {
     /// An error that says that the transaction had to give way is no failure of the handler.
-    fn of<DB: TransactionalDatabase>(result: Result<Outcome, HandlerError>) -> Self {
+    pub(super) fn of<DB: TransactionalDatabase>(result: Result<Outcome, HandlerError>) -> Self {
         match result {
             Err(error) if !error.is_permanent() && error.reply().is_none() => {
                 match gave_way::<DB>(error.source()) {
@@ -232,7 +232,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         End::InDoubt
     }
 
-    async fn rollback(&self, open: Open<DB>) {
+    pub(super) async fn rollback(&self, open: Open<DB>) {
         // One that takes too long goes on when it is dropped.
         let _ = timeout(self.patience.answer, open.rollback()).await;
     }

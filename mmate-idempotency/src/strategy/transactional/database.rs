@@ -72,6 +72,36 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
         reply: &Bytes,
     ) -> Result<(), StoreError>;
 
+    /// Claims for a group within its transaction: requests of different keys, and the answers in
+    /// their order. What is granted counts as done at the commit only if
+    /// [`complete_all`](Self::complete_all) said so: a handler that ends the transaction by itself
+    /// would else make its neighbours done before they ran.
+    #[doc(hidden)]
+    async fn claim_all(
+        store: &Self::Store,
+        connection: &mut Self::Connection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError>;
+
+    /// Is done with what [`claim_all`](Self::claim_all) granted when the transaction commits. Whether
+    /// all of it was still there: it is not where a handler has rolled back by itself.
+    #[doc(hidden)]
+    async fn complete_all(
+        store: &Self::Store,
+        connection: &mut Self::Connection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError>;
+
+    /// Whether a handler has ended the transaction by itself. Another one is begun in its place then.
+    ///
+    /// It is asked before another handler gets the transaction, which would else work without one.
+    /// What is here asks nothing, and leaves it to the commit to find out.
+    #[doc(hidden)]
+    async fn is_ended(connection: &mut Self::Connection) -> Result<bool, StoreError> {
+        let _ = connection;
+        Ok(false)
+    }
+
     /// Whether a connection is closed whose transaction was dropped: it cannot be put in order
     /// without waiting for it.
     #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod database;
+mod group;
 mod misuse;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -27,6 +28,8 @@ use tokio::time::{Instant, sleep};
 
 use self::attempt::End;
 pub use self::database::TransactionalDatabase;
+pub use self::group::GroupCommit;
+use self::group::Groups;
 pub use self::tx::Tx;
 use super::identity::Identity;
 use super::outage::{self, Patience, Teller};
@@ -103,6 +106,7 @@ pub struct Transactional<DB: TransactionalDatabase> {
     pool: Pool<DB>,
     store: DB::Store,
     options: DB::Options,
+    groups: Option<Arc<Groups<DB>>>,
     shared: Arc<Shared>,
 }
 
@@ -125,6 +129,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             store: DB::store(pool.clone()),
             options: DB::options(&pool),
             pool,
+            groups: None,
             shared: Arc::default(),
         }
     }
@@ -135,7 +140,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     /// When that cannot be the name of one.
     pub fn table(mut self, name: impl AsRef<str>) -> Result<Self, InvalidTableName> {
         self.store = DB::with_table(self.store, name.as_ref())?;
-        Ok(self)
+        Ok(self.with_own_groups())
     }
 
     /// For how long duplicates are recognised after the work was done; seven days by default.
@@ -146,12 +151,55 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     /// For how long records are kept.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.store = DB::with_retention(self.store, retention);
-        self
+        self.with_own_groups()
     }
 
     /// Uses another clock than the database's, for tests.
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.store = DB::with_clock(self.store, clock);
+        self.with_own_groups()
+    }
+
+    /// Commits many messages in one transaction: what has come while the last commit was under way
+    /// shares the next one. Messages are acknowledged after that commit only.
+    ///
+    /// A commit waits for the disk, so where that is what limits a subscription, this handles
+    /// several times as many messages. The handlers of a group run one after the other, in the order
+    /// in which their messages came, and each gets the transaction as its [`Tx`].
+    ///
+    /// **When one of them fails, panics, takes too long or asks for another outcome, all of the group
+    /// is rolled back, and those handlers that ran are run a second time within the same attempt,
+    /// each alone in a transaction of its own. So what a handler does outside of its [`Tx`], such as
+    /// a call to another service, may happen twice although nothing failed but a neighbour; within
+    /// the [`Tx`] it happens once.** Messages that a handler publishes have the same ids in both
+    /// runs. A handler sees what its neighbours before it did; if that is rolled back, it runs again
+    /// without it.
+    ///
+    /// A handler that waits keeps its neighbours, for [`time_limit`](GroupCommit::time_limit) at
+    /// most. Where many messages fail groups become smaller, down to one message.
+    ///
+    /// ```
+    /// # use mmate_core::{HandlerError, Json, Subscription};
+    /// # use mmate_idempotency::{GroupCommit, Transactional, Tx};
+    /// # use sqlx::{Sqlite, SqlitePool};
+    /// # async fn reserve(Json(sku): Json<String>, mut tx: Tx<Sqlite>) -> Result<(), HandlerError> { Ok(()) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sqlx::Error> {
+    /// # let pool = SqlitePool::connect_lazy("sqlite::memory:")?;
+    /// let subscription = Subscription::per_service("reserve", ["order.created.*"])
+    ///     .concurrency(128)
+    ///     .idempotent(Transactional::new(pool).group_commit(GroupCommit::default()))
+    ///     .handler(reserve);
+    /// # let _ = subscription; Ok(()) }
+    /// ```
+    pub fn group_commit(mut self, options: GroupCommit) -> Self {
+        self.groups = Some(Groups::new(options, self.pool.options().get_max_connections()));
+        self
+    }
+
+    /// Whoever works otherwise than those it was cloned from shares no group with them.
+    fn with_own_groups(mut self) -> Self {
+        self.groups = self.groups.map(|groups| groups.afresh());
         self
     }
 
@@ -161,6 +209,9 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
 #[async_trait]
 impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
+        if let Some(groups) = &self.groups {
+            return group::handle(self, groups, context, next).await;
+        }
         let began = Instant::now();
         let mut repetitions = 0;
         // Of an attempt of which nobody knows whether it was committed.
@@ -197,6 +248,9 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
 
     async fn stop(&self) {
         self.shared.upkeep.stop();
+        if let Some(groups) = &self.groups {
+            groups.finish(self.patience.answer).await;
+        }
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
@@ -207,6 +261,16 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
             return Err(wrong.to_owned());
         }
         self.identity.check()?;
+        if let Some(groups) = &self.groups {
+            let limit = groups.options().time_limit;
+            let held = self.patience.outage.saturating_add(limit);
+            let what = format!(
+                "a message waits up to {:?} for its group's transaction, and may be handled in it \
+                 for {limit:?} before it runs alone",
+                self.patience.outage
+            );
+            return surroundings.may_hold(&what, held);
+        }
         outage::check(self.patience, surroundings)
     }
 
@@ -255,6 +319,7 @@ impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
             pool: self.pool.clone(),
             store: self.store.clone(),
             options: self.options.clone(),
+            groups: self.groups.clone(),
             shared: Arc::clone(&self.shared),
         }
     }

@@ -62,6 +62,22 @@ impl TransactionalDatabase for MySql {
         store.answer_within(connection, permit, reply).await
     }
 
+    async fn claim_all(
+        store: &MySqlStore,
+        connection: &mut MySqlConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        store.claim_all_within(connection, requests).await
+    }
+
+    async fn complete_all(
+        store: &MySqlStore,
+        connection: &mut MySqlConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        store.complete_all_within(connection, permits).await
+    }
+
     /// It does not commit by itself until it is told to again.
     const CLOSES_DROPPED: bool = true;
 

@@ -44,7 +44,7 @@ impl<DB: TransactionalDatabase> Open<DB> {
     }
 
     /// Whether nothing is open but this transaction: no savepoint of the handler.
-    async fn is_plain(&mut self) -> bool {
+    pub(super) async fn is_plain(&mut self) -> bool {
         if self.depth() != 1 {
             // A savepoint that was dropped is on its way to being rolled back: an answer to
             // anything says that it is. If there is none, the commit will find out.

@@ -153,6 +153,22 @@ impl TransactionalDatabase for Postgres {
         store.records().answer_in_transaction(connection, permit, reply).await
     }
 
+    async fn claim_all(
+        store: &PostgresStore,
+        connection: &mut PgConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        store.records().claim_all_in_transaction(connection, requests).await
+    }
+
+    async fn complete_all(
+        store: &PostgresStore,
+        connection: &mut PgConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        store.records().complete_all_in_transaction(connection, permits).await
+    }
+
     async fn commit(connection: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::raw_sql(COMMIT).execute(&mut *connection).await?;
         <Self as Database>::TransactionManager::start_rollback(connection);

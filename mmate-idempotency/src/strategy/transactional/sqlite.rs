@@ -9,7 +9,7 @@ use sqlx_core::transaction::TransactionManager;
 use super::database::{TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
 use crate::store::sql::Aim;
-use crate::store::sqlite::{Inside, failed, is_constraint, is_no_transaction};
+use crate::store::sqlite::{Inside, failed, is_constraint, is_no_transaction, is_transaction_open};
 use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, SqliteStore, StoreError};
 
 impl sealed::Sealed for Sqlite {}
@@ -69,6 +69,31 @@ impl TransactionalDatabase for Sqlite {
         reply: &Bytes,
     ) -> Result<(), StoreError> {
         store.answer_on(connection, permit, reply).await
+    }
+
+    async fn claim_all(
+        store: &SqliteStore,
+        connection: &mut SqliteConnection,
+        requests: &[ClaimRequest<'_>],
+    ) -> Result<Vec<Claim>, StoreError> {
+        store.claim_all_on(connection, requests).await
+    }
+
+    async fn complete_all(
+        store: &SqliteStore,
+        connection: &mut SqliteConnection,
+        permits: &[Permit],
+    ) -> Result<bool, StoreError> {
+        store.complete_all_on(connection, permits).await
+    }
+
+    async fn is_ended(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+        // SQLite refuses a transaction within a transaction, and harms neither.
+        match sqlx::query("BEGIN").execute(connection).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_transaction_open(&error) => Ok(false),
+            Err(error) => Err(failed("look for a transaction")(error)),
+        }
     }
 
     fn uncommitted(error: &sqlx::Error) -> Uncommitted {

@@ -1,0 +1,13 @@
+//! What `Transactional` promises when many messages share one transaction.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../strategies/broker.rs"]
+mod broker;
+
+mod bench;
+mod crashes;
+mod failing;
+mod load;
+mod sharing;
+mod speed;
