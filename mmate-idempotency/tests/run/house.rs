@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mmate_idempotency::store::{ManualClock, RecordKey};
-use mmate_idempotency::{Idempotent, MemoryStore, SqliteStore, Store};
+use mmate_idempotency::{
+    Idempotent, MemoryStore, MySqlStore, PostgresStore, RedisStore, SqliteStore, Store,
+};
+use mmate_test_support::{mariadb_url, postgres_url, redis_url, unique};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -14,11 +17,16 @@ use tokio::sync::Semaphore;
 pub(crate) enum Kind {
     Memory,
     Sqlite,
+    Postgres,
+    MySql,
+    Redis,
 }
 
 /// What the processes of one test share: its records.
 pub(crate) struct House {
     kind: Kind,
+    /// Of the table, or of what keys begin with, on a server that tests share.
+    name: String,
     memory: MemoryStore,
     folder: TempDir,
     clock: Option<ManualClock>,
@@ -27,8 +35,14 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn new(kind: Kind) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self { kind, memory: MemoryStore::new(), folder, clock: None, runs: Runs::default() }
+        Self {
+            kind,
+            name: unique("run").replace(|c: char| !c.is_ascii_alphanumeric(), "_"),
+            memory: MemoryStore::new(),
+            folder: tempfile::tempdir().unwrap(),
+            clock: None,
+            runs: Runs::default(),
+        }
     }
 
     /// From now on stores go by this clock, which stands at the present.
@@ -41,15 +55,32 @@ impl House {
 
     /// The store of a process: another handle on the same records.
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
-        match self.kind {
-            Kind::Memory => Arc::new(self.memory.clone()),
-            Kind::Sqlite => {
-                let file = self.folder.path().join("records.db");
-                let store = SqliteStore::open(file).await.unwrap();
+        /// By the clock of the test, if there is one.
+        macro_rules! timed {
+            ($store:expr) => {{
+                let store = $store;
                 Arc::new(match &self.clock {
                     Some(clock) => store.clock(clock.clone()),
                     None => store,
                 })
+            }};
+        }
+        match self.kind {
+            Kind::Memory => Arc::new(self.memory.clone()),
+            Kind::Sqlite => {
+                timed!(SqliteStore::open(self.folder.path().join("records.db")).await.unwrap())
+            }
+            Kind::Postgres => {
+                let store = PostgresStore::connect(&postgres_url()).await.unwrap();
+                timed!(store.table(&self.name).unwrap())
+            }
+            Kind::MySql => {
+                let store = MySqlStore::connect(mariadb_url()).await.unwrap();
+                timed!(store.table(&self.name).unwrap())
+            }
+            Kind::Redis => {
+                let store = RedisStore::connect(redis_url()).await.unwrap();
+                timed!(store.prefix(&self.name).unwrap())
             }
         }
     }
@@ -125,6 +156,9 @@ macro_rules! on_every_store {
     ($($case:ident),* $(,)?) => {
         $crate::house::cases!(memory, Memory, $($case),*);
         $crate::house::cases!(sqlite, Sqlite, $($case),*);
+        $crate::house::cases!(postgres, Postgres, $($case),*);
+        $crate::house::cases!(mysql, MySql, $($case),*);
+        $crate::house::cases!(redis, Redis, $($case),*);
     };
 }
 
