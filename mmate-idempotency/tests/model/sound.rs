@@ -34,7 +34,7 @@ fn tracked_survives_a_crash_and_a_lost_call() {
 #[test]
 fn tracked_survives_failing_handlers_and_lost_acknowledgements() {
     let faults = Faults { cuts: 1, failures: 1, losses: bound(0, 1), ..NONE };
-    let rules = Rules { horizon: bound(3, 4), faults, ..tracked() };
+    let rules = Rules { horizon: 3, faults, ..tracked() };
     let expected = [Sight::DuplicateSuppressed, Sight::ZombieRefused, Sight::Quiet];
     explore("tracked, a cut, a failure", rules, &expected);
 }
