@@ -126,6 +126,7 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
     /// Whether an error, of a statement or of the commit, says that the transaction was rolled back
     /// though there is nothing wrong with it.
     #[doc(hidden)]
+    #[must_use]
     fn gave_way(_error: &sqlx::Error) -> Option<GaveWay> {
         None
     }
