@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mmate_core::{
     BoxError, Context, Duplicate, DuplicateReason, FromContext, HandlerError, Idempotency,
-    InProcess, Middleware, Next, Outcome, Outgoing, Panicked, Requirement, RetryPolicy, Running,
-    Service, ServiceError, Subscription, SubscriptionBuilder, TimedOut,
+    InProcess, Middleware, Next, Outcome, Outgoing, Panicked, Publisher, Requirement, RetryPolicy,
+    Running, Service, ServiceError, Subscription, SubscriptionBuilder, TimedOut,
 };
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -264,4 +264,51 @@ async fn a_middleware_that_cannot_start_stops_the_service_before_it_touches_a_qu
     );
     assert!(broker.queues().is_empty());
     assert_eq!(said(&log), ["first starts", "first stops"], "what was started is stopped");
+}
+
+/// Publishes when the service is ready, or says that it is not.
+struct Greets(Result<&'static str, &'static str>, Log);
+
+#[async_trait]
+impl Middleware for Greets {
+    async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
+        next.run(context).await
+    }
+
+    async fn ready(&self, publisher: &Publisher) -> Result<(), BoxError> {
+        let topic = self.0?;
+        assert_eq!(publisher.source(), "s");
+        publisher.publish(Outgoing::event(topic, "Order", &1)).await?;
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        self.1.lock().unwrap().push("stops".to_owned());
+    }
+}
+
+#[tokio::test]
+async fn a_middleware_that_is_told_that_all_is_ready_finds_the_queues_of_its_neighbours() {
+    let (broker, log) = (InProcess::new(), Log::default());
+    let handler = || async { Ok::<(), HandlerError>(()) };
+    let greets = Greets(Ok("neighbour.greeted"), Arc::clone(&log));
+    let neighbour = Subscription::per_service("neighbour", ["neighbour.*"]).handler(handler);
+    let service = Service::new("s").subscribe(orders().middleware(greets).handler(handler));
+    let running = service.subscribe(neighbour).start(broker.clone()).await.unwrap();
+    broker.idle().await;
+    assert_eq!(running.stats().total().succeeded, 1);
+    running.stop().await.unwrap();
+    assert_eq!(said(&log), ["stops"]);
+}
+
+#[tokio::test]
+async fn a_middleware_that_is_not_ready_keeps_the_service_from_starting() {
+    let (broker, log) = (InProcess::new(), Log::default());
+    let greets = Greets(Err("not yet"), Arc::clone(&log));
+    let handler = || async { Ok::<(), HandlerError>(()) };
+    let subscription = orders().middleware(greets).handler(handler);
+    let failed = Service::new("s").subscribe(subscription).start(broker.clone()).await;
+    let error = failed.expect_err("the service does not start").to_string();
+    assert!(error.ends_with("subscription \"q\": not yet"), "{error}");
+    assert_eq!(said(&log), ["stops"]);
 }

@@ -2,6 +2,9 @@
 
 #![cfg(feature = "otel")]
 
+use std::sync::{Mutex, PoisonError};
+
+use mmate_core::transport::Publication;
 use mmate_core::{HandlerError, InProcess, Outgoing, Publisher, Service, Subscription};
 use opentelemetry::trace::{SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -9,8 +12,14 @@ use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData
 use tracing::Instrument;
 use tracing_subscriber::layer::SubscriberExt;
 
+/// A message that is prepared by a handler and published later.
+static KEPT: Mutex<Option<Publication>> = Mutex::new(None);
+
 async fn bill(publisher: Publisher) -> Result<(), HandlerError> {
     publisher.publish(Outgoing::event("invoice.created.eu", "InvoiceCreated", &1)).await?;
+    let receipt = Outgoing::event("receipt.created.eu", "ReceiptCreated", &1).allow_unroutable();
+    let (_, kept) = publisher.prepare(receipt.id_text("receipt-7"))?;
+    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
     Ok(())
 }
 
@@ -43,6 +52,8 @@ async fn a_handling_is_a_child_of_the_publication_and_the_trace_goes_on() {
     let request = tracing::info_span!("request");
     running.publisher().publish(paid).instrument(request).await.unwrap();
     broker.idle().await;
+    let kept = KEPT.lock().unwrap().take().unwrap();
+    running.publisher().publish_prepared(kept).await.unwrap();
     running.stop().await.unwrap();
     provider.force_flush().unwrap();
 
@@ -82,6 +93,11 @@ async fn a_handling_is_a_child_of_the_publication_and_the_trace_goes_on() {
     ] {
         assert_eq!(attribute(handled, name).as_deref(), Some(value), "{name}");
     }
+    let later = spans
+        .iter()
+        .find(|s| attribute(s, "messaging.message.id").as_deref() == Some("receipt-7"))
+        .unwrap();
+    assert_eq!(later.parent_span_id, handled.span_context.span_id(), "of who prepared it");
     let refused = span("process billing.book");
     assert_eq!(refused.span_context.trace_id(), trace, "one trace from end to end");
     assert_eq!(attribute(refused, "error.type").as_deref(), Some("permanent"));

@@ -30,6 +30,7 @@ pub struct AuditQuery {
     pub(crate) limit: Option<u32>,
 }
 
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 const DEFAULT_LIMIT: u32 = 100;
 
 impl AuditQuery {

@@ -26,12 +26,10 @@ pub use self::error::OutboxError;
 use self::error::failed;
 pub use self::message::OutboxMessage;
 use self::metrics::Meters;
-#[cfg(feature = "sqlite")]
 pub(crate) use self::middleware::Written;
 use self::sender::Sender;
 use crate::store::InvalidTableName;
 use crate::store::sql::check_name;
-#[cfg(feature = "sqlite")]
 use crate::{TransactionalDatabase, Tx};
 
 /// A table of messages that are written in the transaction of an effect and published after its
@@ -197,7 +195,6 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     ///
     /// # Errors
     /// When the message cannot be published as it is, or the database fails.
-    #[cfg(feature = "sqlite")]
     pub async fn publish(
         &self,
         tx: &mut Tx<DB>,

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::claim_call::ClaimCall;
 use super::{ClaimRequest, Permit, RecordKey, StoreError, StoreErrorKind};
-use crate::protocol::{Claim, Digest, Held, Owner, Verdict};
+use crate::protocol::{Claim, Held, Verdict};
 
 /// Calls that wait for the same round trip. While one is under way, those that come gather, and are
 /// the next one: alone, a call waits for nobody.
@@ -38,20 +39,6 @@ pub(crate) enum Call {
     Release { permit: Permit },
 }
 
-/// A [`ClaimRequest`] that owns what it says.
-#[derive(Debug, Clone)]
-pub(crate) struct ClaimCall {
-    pub(crate) key: RecordKey,
-    pub(crate) owner: Owner,
-    pub(crate) fingerprint: Option<Digest>,
-    pub(crate) lease: Duration,
-    pub(crate) service: String,
-    pub(crate) subscription: String,
-    pub(crate) instance: String,
-    pub(crate) correlation_id: Option<String>,
-    pub(crate) message_type: String,
-}
-
 impl Call {
     pub(crate) fn key(&self) -> &RecordKey {
         match self {
@@ -68,22 +55,6 @@ impl Call {
             Self::Heartbeat { .. } => "prolong a lease",
             Self::Complete { .. } => "complete a claim",
             Self::Release { .. } => "release a claim",
-        }
-    }
-}
-
-impl From<&ClaimRequest<'_>> for ClaimCall {
-    fn from(request: &ClaimRequest<'_>) -> Self {
-        Self {
-            key: request.key.clone(),
-            owner: request.owner,
-            fingerprint: request.fingerprint,
-            lease: request.lease,
-            service: request.claimant.service.to_owned(),
-            subscription: request.claimant.subscription.to_owned(),
-            instance: request.claimant.instance.to_owned(),
-            correlation_id: request.correlation_id.map(str::to_owned),
-            message_type: request.message_type.to_owned(),
         }
     }
 }

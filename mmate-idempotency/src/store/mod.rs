@@ -1,7 +1,9 @@
 //! Stores: where the records are.
 
-mod clock;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "redis"))]
+pub(crate) mod claim_call;
+mod clock;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "redis"))]
 pub(crate) mod coalesce;
 mod error;
 mod lost;

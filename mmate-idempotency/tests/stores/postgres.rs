@@ -459,3 +459,29 @@ async fn a_store_gets_over_the_end_of_its_connections() {
     assert!((1..=20).contains(&failures), "{failures} failures");
     assert_eq!(store.complete(&held, None).await.unwrap(), Held::Yes);
 }
+
+/// S45: of a claim without an answer nobody knows whether it was made. It is recognised by who asks
+/// again, and no other call is kept waiting by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_at_a_server_that_stands_still_is_in_doubt_and_recognised_afterwards() {
+    let server = PostgreSql::start().unwrap();
+    let store = PostgresStore::connect(&server.url()).await.unwrap();
+    store.migrate().await.unwrap();
+    let held = granted(&store, "held").await;
+    server.pause();
+    let (first, second) = (request("a"), request("b"));
+    for claim in <[_; 2]>::from(tokio::join!(store.claim(&first), store.claim(&second))) {
+        assert_eq!(claim.unwrap_err().kind(), StoreErrorKind::Unknown);
+    }
+    server.resume();
+    assert_eq!(store.complete(&held, None).await.unwrap(), Held::Yes);
+    for request in [first, second] {
+        let claim = store.claim(&request).await.unwrap();
+        let Claim::Granted(grant) = claim else { panic!("{claim:?}") };
+        assert_eq!((grant.attempt, grant.taken_over), (1, false));
+        assert!(matches!(
+            store.claim(&self::request(request.key.id())).await,
+            Ok(Claim::Busy { .. })
+        ));
+    }
+}

@@ -12,7 +12,8 @@ use super::failure::{failed, is_deadlock, is_lock_wait_timeout, unreached};
 use super::records::{Records, refusal};
 use super::session::{ANSWERS_OF_BEGIN, Answer, BEGIN, Session, ask};
 use crate::protocol::{Claim, Held, Verdict};
-use crate::store::coalesce::{Call, ClaimCall, Together};
+use crate::store::claim_call::ClaimCall;
+use crate::store::coalesce::{Call, Together};
 use crate::store::sql::{Aim, Row};
 use crate::store::{ClaimRequest, Claimant, RecordKey, StoreError, StoreErrorKind};
 

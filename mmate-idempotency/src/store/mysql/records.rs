@@ -7,7 +7,7 @@ use sqlx::MySqlPool;
 use super::statement::Value;
 use super::table::Table;
 use crate::protocol::Retention;
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 use crate::store::sql::{Aim, millis};
 use crate::store::{ManualClock, Permit, RecordKey};
 

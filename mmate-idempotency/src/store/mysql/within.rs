@@ -12,7 +12,7 @@ use super::failure::{failed, is_deadlock, is_lock_wait_timeout, unreached};
 use super::records::{Records, refusal};
 use super::session::{BEGIN, Session, ask};
 use crate::protocol::{Claim, Grant};
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 use crate::store::sql::{Aim, Row};
 use crate::store::{ClaimRequest, Permit, StoreError, StoreErrorKind};
 

@@ -12,7 +12,8 @@ use super::hand::{Hand, Source};
 use super::rows;
 use super::table::Table;
 use crate::protocol::{Claim, Held, Retention, Verdict};
-use crate::store::coalesce::{Call, ClaimCall, Together};
+use crate::store::claim_call::ClaimCall;
+use crate::store::coalesce::{Call, Together};
 use crate::store::sql::Aim;
 use crate::store::{ClaimRequest, ManualClock, Permit, StoreError, StoreErrorKind};
 

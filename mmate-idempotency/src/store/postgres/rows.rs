@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Row as _};
 
 use super::records::Records;
 use crate::protocol::{Claim, Grant};
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 use crate::store::sql::{Aim, Row, millis};
 use crate::store::{ClaimRequest, Claimant, Permit};
 

@@ -7,7 +7,8 @@ use redis::{Cmd, FromRedisValue, RedisResult, Script, Value};
 
 use super::key::Prefix;
 use crate::protocol::{Claim, Grant, Held, Retention, Seen, Time, Verdict};
-use crate::store::coalesce::{Call, ClaimCall};
+use crate::store::claim_call::ClaimCall;
+use crate::store::coalesce::Call;
 use crate::store::{ManualClock, Permit};
 
 const CODE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/lua/record.lua"));

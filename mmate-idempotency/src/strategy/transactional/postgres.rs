@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Transactional;
 use super::database::{GaveWay, TransactionalDatabase, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 use crate::store::postgres::{
     is_aborted, is_conflict, is_cut, is_ended, is_lock_timeout, is_refused, not_reached,
 };

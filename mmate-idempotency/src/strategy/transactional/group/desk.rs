@@ -10,7 +10,7 @@ use super::super::database::TransactionalDatabase;
 use super::super::open::Open;
 use crate::protocol::Claim;
 use crate::store::RecordKey;
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 use mmate_core::HandlerError;
 
 /// Messages that wait, and what is known of the groups under way.

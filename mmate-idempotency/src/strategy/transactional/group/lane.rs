@@ -14,7 +14,7 @@ use super::super::{Transactional, outage};
 use super::Groups;
 use super::desk::{End, Fate, Report, Run, Turn, Waiting};
 use crate::protocol::Claim;
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 use crate::store::{ClaimRequest, Claimant, Permit, RecordKey, Store, StoreError, StoreErrorKind};
 
 /// Commits groups for as long as messages wait.

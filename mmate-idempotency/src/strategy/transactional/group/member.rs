@@ -12,7 +12,7 @@ use super::super::{MOST_DEFERRALS, MOST_REPETITIONS, Transactional, attempt, ver
 use super::Groups;
 use super::desk::{End, Fate, Report, Run, Turn};
 use crate::protocol::Claim;
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 use crate::strategy::answers;
 use std::sync::Arc;
 

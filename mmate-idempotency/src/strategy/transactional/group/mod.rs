@@ -23,7 +23,7 @@ pub(super) use self::member::handle;
 use self::meters::GroupMeters;
 use super::Transactional;
 use super::database::TransactionalDatabase;
-use crate::store::coalesce::ClaimCall;
+use crate::store::claim_call::ClaimCall;
 
 /// How [`Transactional::group_commit`] puts messages into one transaction.
 ///
