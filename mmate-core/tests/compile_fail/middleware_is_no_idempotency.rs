@@ -1,4 +1,5 @@
-//! expect: `Logging: Idempotency` is not satisfied
+//! expect: `Logging` does not suppress duplicates
+//! expect: strategies are `Transactional` and `Tracked`
 
 use mmate_core::{Context, HandlerError, Middleware, Next, Outcome, Subscription};
 

@@ -50,6 +50,7 @@ enum Round {
 impl<DB: OutboxDatabase> Sender<DB> {
     /// Sends until it is stopped, and then what is there to be sent without waiting.
     pub(super) async fn run(&self, stop: CancellationToken) {
+        let stop = stop.child_token();
         let working = join_all((0..AT_ONCE).map(|_| self.work(&stop)));
         tokio::select! {
             _ = working => {}
@@ -61,7 +62,11 @@ impl<DB: OutboxDatabase> Sender<DB> {
         let mut pause = FIRST_PAUSE;
         loop {
             let ended = match self.round().await {
-                Round::Closed => return,
+                Round::Closed => {
+                    // Nor can the others send anything any more.
+                    stop.cancel();
+                    return;
+                }
                 Round::Sent => {
                     pause = FIRST_PAUSE;
                     continue;

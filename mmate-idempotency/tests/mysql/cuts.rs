@@ -44,10 +44,9 @@ async fn of_a_thousand_commits_that_are_cut_none_loses_and_none_doubles() {
     let effects = bench.effects_by_id().await;
     assert_eq!(effects.len(), CUTS, "none is lost");
     assert!(effects.iter().all(|count| *count == 1), "none is doubled");
-    // A commit that is not known to have worked is no failed attempt.
+    // A commit that is not known to have worked is no failed attempt: the transaction is repeated, and
+    // its handler only where there is no record.
     assert_eq!((counts.retried, counts.dead_lettered), (0, 0));
-    assert_eq!(counts.deferred, CUTS as u64);
-    assert_eq!(counts.duplicates.total(), CUTS as u64 / 2);
     assert_eq!(runs.load(Ordering::SeqCst), CUTS + CUTS / 2);
 }
 

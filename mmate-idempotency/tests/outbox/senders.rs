@@ -119,7 +119,8 @@ async fn after_a_stop_nothing_is_held_and_what_was_committed_is_sent<DB: TestDat
     write(&bench, "later").await;
     let publisher = bench.publisher().await;
     publisher.close().await;
-    outbox.run(publisher, std::future::pending()).await;
+    let running = outbox.run(publisher, std::future::pending());
+    tokio::time::timeout(Duration::from_secs(60), running).await.expect("it ends");
     assert_eq!((bench.rows().await, bench.claimed_rows().await), (1, 0));
 }
 

@@ -54,8 +54,8 @@ use crate::store::{InvalidTableName, ManualClock, RecordKey, Store, StoreError};
 /// On MySQL and MariaDB, at every isolation level of InnoDB, a copy of a message whose transaction
 /// is open waits for it, up to four seconds, and is deferred then: the session's
 /// `innodb_lock_wait_timeout` is lowered to that, and so handlers wait no longer for locks either. A
-/// handler that meets a deadlock fails, and the message runs again; where it goes on regardless,
-/// nothing is committed. Neither is what follows a statement that commits by itself, such as
+/// transaction that meets a deadlock is repeated within the same attempt; where its handler goes on
+/// regardless, nothing is committed. Neither is what follows a statement that commits by itself, such as
 /// `CREATE TABLE`. Tables of other engines than InnoDB take no part in a transaction. A commit is as
 /// durable as the server's `innodb_flush_log_at_trx_commit`, which is 1 unless it was told otherwise.
 ///
