@@ -14,6 +14,9 @@ use crate::support::{
 };
 use crate::traffic::Traffic;
 
+/// After a broker has started.
+const SOON: Duration = Duration::from_secs(5);
+
 /// F16
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_and_started_again_loses_nothing_and_all_goes_on() {
@@ -33,7 +36,7 @@ async fn a_broker_that_is_killed_and_started_again_loses_nothing_and_all_goes_on
             server
         })
         .await;
-        traffic.until_it_flows_soon(&server.url(), &plan).await;
+        traffic.until_it_flows_within(SOON, &server.url(), &plan).await;
     }
     until("the queue per instance is back", async || {
         connection.publish(event(&own, "own")).await.ok()
@@ -64,7 +67,7 @@ async fn a_broker_that_is_restarted_in_good_order_loses_nothing_and_all_goes_on(
         server
     })
     .await;
-    traffic.until_it_flows_soon(&server.url(), &plan).await;
+    traffic.until_it_flows_within(SOON, &server.url(), &plan).await;
     println!("{}", traffic.settle_up(&*connection).await);
     blocking(move || drop(server)).await;
 }
@@ -109,9 +112,7 @@ async fn a_cut_connection_is_back_within_two_seconds_and_loses_nothing() {
     for _ in 0..10 {
         traffic.run_for_a_while().await;
         proxy.cut();
-        let begin = Instant::now();
-        traffic.until_it_flows().await;
-        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        traffic.until_it_flows_within(Duration::from_secs(2), &amqp_url(), &plan).await;
     }
     println!("{}", traffic.settle_up(&*connection).await);
 }
