@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::alarm::Alarm;
 use crate::protocol::Held;
 use crate::store::{Lost, Permit, Store, StoreError};
 
@@ -18,12 +18,12 @@ use crate::store::{Lost, Permit, Store, StoreError};
 ///
 /// The task wakes up by itself, often enough to find a claim before its heartbeat is due. A handler
 /// that woke it would put it into a queue of its own thread, from where nobody takes it while the
-/// handler blocks.
+/// handler blocks. Where the runtime's timers stand still because a handler blocks, the [`Alarm`] wakes
+/// it.
 pub(super) struct Keeper {
     store: Arc<dyn Store>,
     registry: Mutex<Registry>,
-    /// Something is due before the task would wake up.
-    earlier: Arc<Notify>,
+    alarm: Arc<Alarm>,
 }
 
 #[derive(Default)]
@@ -32,7 +32,6 @@ struct Registry {
     /// By number. There are as many as handlers at work, so a list is searched fast enough.
     claims: Vec<(u64, Entry)>,
     task: Option<JoinHandle<()>>,
-    wakes_at: Option<Instant>,
     /// The shortest lease there may be.
     shortest: Option<Duration>,
 }
@@ -80,7 +79,7 @@ struct Beaten {
 
 impl Keeper {
     pub(super) fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, registry: Mutex::default(), earlier: Arc::default() })
+        Arc::new(Self { store, registry: Mutex::default(), alarm: Alarm::new() })
     }
 
     /// Makes ready for claims with this lease.
@@ -90,13 +89,13 @@ impl Keeper {
         registry.shortest = Some(shortest);
         self.run(&mut registry);
         drop(registry);
-        self.earlier.notify_one();
+        self.alarm.start();
+        self.alarm.ring();
     }
 
     /// Sees that the task runs. A runtime that ended took it with it.
     fn run(self: &Arc<Self>, registry: &mut Registry) {
         if registry.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            registry.wakes_at = None;
             registry.task = Some(tokio::spawn(keep(Arc::downgrade(self))));
         }
     }
@@ -124,11 +123,8 @@ impl Keeper {
         registry.next += 1;
         registry.claims.push((id, entry));
         self.run(&mut registry);
-        let is_earlier = registry.wakes_at.is_some_and(|wakes_at| due < wakes_at);
         drop(registry);
-        if is_earlier {
-            self.earlier.notify_one();
-        }
+        self.alarm.set_back_to(due);
         (id, lost)
     }
 
@@ -166,7 +162,7 @@ impl Keeper {
             wake = wake.min(if entry.beating { entry.ends } else { entry.due });
             true
         });
-        registry.wakes_at = Some(wake);
+        self.alarm.set_to(wake);
         (beats, wake)
     }
 
@@ -201,7 +197,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.earlier.notify_one();
+        self.alarm.ring();
     }
 }
 
@@ -212,7 +208,7 @@ async fn keep(keeper: Weak<Keeper>) {
         let Some(strong) = keeper.upgrade() else { return };
         let (due, wake) = strong.look(Instant::now());
         beats.extend(due.into_iter().map(|one| beat(Arc::clone(&strong.store), one)));
-        let earlier = Arc::clone(&strong.earlier);
+        let alarm = Arc::clone(&strong.alarm);
         // It sleeps without keeping the strategy alive.
         drop(strong);
         tokio::select! {
@@ -221,7 +217,7 @@ async fn keep(keeper: Weak<Keeper>) {
                     strong.beaten(beaten);
                 }
             }
-            () = earlier.notified() => {}
+            () = alarm.rung() => {}
             () = sleep_until(wake) => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Claims that are held by a lease: what the strategies with a store of their own have in common.
 
+mod alarm;
 mod busy;
 mod held;
 mod keeper;
