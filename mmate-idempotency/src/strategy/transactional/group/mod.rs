@@ -5,9 +5,11 @@
 //! transaction to one after the other. What each reports decides whether the lane commits.
 
 mod desk;
+mod ending;
 mod lane;
 mod member;
 mod meters;
+mod party;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
