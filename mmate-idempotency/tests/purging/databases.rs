@@ -57,11 +57,10 @@ impl Ids {
     }
 }
 
-/// Where the records of which are over are half of all: written to be read by all databases.
-fn columns() -> &'static str {
-    "scope, message_id, status, service_name, subscription, instance, message_type, fingerprint, \
-     owner, fence, attempt, taken_over, claimed_at, expires_at"
-}
+/// What is written of a record, and when it was done.
+const COLUMNS: &str = "scope, message_id, status, service_name, subscription, instance, \
+                       message_type, fingerprint, owner, fence, attempt, taken_over, claimed_at, \
+                       expires_at";
 
 /// The beginnings of the parts in which rows are written, and their ends.
 fn parts(rows: u64) -> impl Iterator<Item = (u64, u64)> {
@@ -126,7 +125,7 @@ impl Database for OnPostgres {
     /// In the order of time, as they come in life. Indexes are made afterwards.
     async fn fill(&self, rows: u64) {
         self.rows.store(rows, Ordering::Relaxed);
-        let (table, columns, step) = (&self.table, columns(), u64::from(u32::MAX) / rows);
+        let (table, step) = (&self.table, u64::from(u32::MAX) / rows);
         self.run(format!(
             r#"ALTER TABLE "{table}" DROP CONSTRAINT "{table}_pkey";
             DROP INDEX "{table}_expires_at_idx""#
@@ -134,7 +133,7 @@ impl Database for OnPostgres {
         .await;
         for (from, to) in parts(rows) {
             self.run(format!(
-                r#"INSERT INTO "{table}" ({columns}, processed_at)
+                r#"INSERT INTO "{table}" ({COLUMNS}, processed_at)
                 SELECT '{SCOPE}', lpad(to_hex(t * {STRIDE} % {rows} * {step}), 8, '0') || repeat('0', 24),
                     'done', 'shop', 'orders', 'a', 'OrderCreated', decode(md5(t::text), 'hex'),
                     decode(md5(t::text), 'hex'), (now << 8) + t, 1, false, now - 1000,
@@ -214,12 +213,12 @@ impl Database for OnMariaDb {
     /// In the order of the ids, in which the table keeps them. The index is made afterwards.
     async fn fill(&self, rows: u64) {
         self.rows.store(rows, Ordering::Relaxed);
-        let (table, columns, step) = (&self.table, columns(), u64::from(u32::MAX) / rows);
+        let (table, step) = (&self.table, u64::from(u32::MAX) / rows);
         self.run(format!("ALTER TABLE `{table}` DROP KEY expires_at")).await;
         for (from, to) in parts(rows) {
             let last = to - 1;
             self.run(format!(
-                "INSERT INTO `{table}` ({columns}, processed_at)
+                "INSERT INTO `{table}` ({COLUMNS}, processed_at)
                 SELECT '{SCOPE}', RPAD(LPAD(LOWER(HEX(seq * {step})), 8, '0'), 32, '0'),
                     'done', 'shop', 'orders', 'a', 'OrderCreated', UNHEX(MD5(seq)),
                     UNHEX(MD5(seq)), (now << 8) + seq, 1, FALSE, now - 1000,
@@ -291,7 +290,7 @@ impl Database for OnSqlite {
     /// In the order of the ids, in which the table keeps them. The index is made afterwards.
     async fn fill(&self, rows: u64) {
         self.rows.store(rows, Ordering::Relaxed);
-        let (columns, step) = (columns(), u64::from(u32::MAX) / rows);
+        let step = u64::from(u32::MAX) / rows;
         let mut connection = self.connection().await;
         let mut run = async |sql: String| {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
@@ -304,7 +303,7 @@ impl Database for OnSqlite {
                 ), seq (n) AS (
                     SELECT {from} UNION ALL SELECT n + 1 FROM seq WHERE n < {to} - 1
                 )
-                INSERT INTO {TABLE} ({columns}, processed_at)
+                INSERT INTO {TABLE} ({COLUMNS}, processed_at)
                 SELECT '{SCOPE}', printf('%08x%024x', n * {step}, 0), 'done', 'shop', 'orders', 'a',
                     'OrderCreated', randomblob(16), randomblob(16), (now << 8) + n, 1, 0, now - 1000,
                     iif(n * {STRIDE} % {rows} < {rows} / 2,

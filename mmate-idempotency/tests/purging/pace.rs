@@ -24,7 +24,7 @@ async fn store_of(records: usize) -> MemoryStore {
     store
 }
 
-/// How many purges an hour begins, each of which takes so long.
+/// How many purges the upkeep begins in this time, each of which takes so long.
 async fn purges_in(lasting: Duration, each: Duration) -> u64 {
     let mut store = Watched::new(Arc::new(store_of(20_000).await));
     store.delay = each;
