@@ -122,3 +122,56 @@ fn the_dashboard_shows_every_metric_and_asks_for_no_other() {
         }
     }
 }
+
+/// The lines of a table that begin after this line.
+fn table_after<'a>(page: &'a str, line: &str) -> Vec<&'a str> {
+    let rows = page.lines().skip_while(|other| *other != line).skip(1);
+    rows.skip_while(|row| !row.starts_with('|')).take_while(|row| row.starts_with('|')).collect()
+}
+
+/// The cells of a table's row.
+fn cells(row: &str) -> Vec<&str> {
+    row.trim_matches('|').split('|').map(str::trim).collect()
+}
+
+/// What stands between backticks, first in a text.
+fn code(text: &str) -> Option<&str> {
+    text.split('`').nth(1)
+}
+
+/// Which cases there are, in their order.
+fn cases(suite: &str) -> Vec<&str> {
+    let list = suite.split("@tests $harness,").nth(1).unwrap();
+    list.lines().filter_map(|line| line.trim().strip_suffix(',')).collect()
+}
+
+#[test]
+fn the_page_of_conformance_has_every_case_and_every_store() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |path| fs::read_to_string(root.join(path)).unwrap();
+    let (page, suite) =
+        (read("docs/conformance.md"), read("mmate-idempotency/src/conformance/mod.rs"));
+    let matrix = table_after(&page, "## Cases");
+    let (head, rows) = (cells(matrix[0]), &matrix[2..matrix.len() - 1]);
+    let shown: Vec<_> = rows.iter().filter_map(|row| code(row)).collect();
+    let cases = cases(&suite);
+    assert!(cases.len() > 50, "{cases:?}");
+    assert_eq!(shown, cases, "run scripts/conformance");
+    for row in rows.iter().map(|row| cells(row)).filter(|row| code(row[0]).is_some()) {
+        assert_eq!(row.len(), head.len(), "{}", row[0]);
+        assert!(row[2..].iter().all(|cell| *cell == "✓"), "{row:?}");
+    }
+
+    // Each use of the suite is a column, and each kind of store has had the long race.
+    let mut tests = Vec::new();
+    sources(&root.join("mmate-idempotency/tests"), &mut tests);
+    let uses = "mmate_idempotency::store_conformance!(";
+    let uses: usize = tests.iter().map(|text| text.matches(uses).count()).sum();
+    assert_eq!(uses, head.len() - 2, "a store is missing in scripts/conformance");
+    let names = |line| -> Vec<_> {
+        table_after(&page, line)[2..].iter().map(|row| cells(row)[0]).collect()
+    };
+    assert_eq!(names("# Conformance of the stores"), head[2..]);
+    let stores: Vec<_> = head[2..].iter().copied().filter(|name| !name.contains(", ")).collect();
+    assert_eq!(names("## Fifty claimers, ten thousand rounds"), stores);
+}

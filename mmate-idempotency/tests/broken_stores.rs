@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mmate_idempotency::conformance::{
     Harness, RETENTION, agreement, batches, cancelled, claims, concurrency, identity, ownership,
-    promises, races,
+    promises, race, races,
 };
 use mmate_idempotency::protocol::{
     Claim, Command, Done, Grant, Held, Holder, Record, State, Time, Verdict, step,
@@ -238,6 +238,7 @@ async fn a_sound_store_passes() {
     assert!(!catches!(None, cancelled::a_cancelled_claim_can_be_given_back));
     assert!(!catches!(None, ownership::a_claim_is_good_for_its_own_key_only));
     assert!(!catches!(None, ownership::what_was_abandoned_is_forgotten_a_window_after_its_lease));
+    assert!(!catches!(None, race::of_fifty_claimers_one_wins_each_round));
     assert!(!catches!(None, races::heartbeats_beside_claims_keep_the_claim));
     assert!(!catches!(None, races::of_a_completion_and_a_release_one_wins));
 }
@@ -247,6 +248,7 @@ async fn a_sound_store_passes() {
 async fn check_then_mark_is_caught() {
     assert!(catches!(CheckThenMark, concurrency::of_many_at_once_one_is_granted));
     assert!(catches!(CheckThenMark, batches::of_copies_in_one_batch_one_is_granted));
+    assert!(catches!(CheckThenMark, race::of_fifty_claimers_one_wins_each_round));
 }
 
 /// S10, S53

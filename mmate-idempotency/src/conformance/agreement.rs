@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 
 use super::Harness;
+use super::harness::is_long;
 use super::plan::{Act, Ask, KEYS, Plan, What};
 use super::sequel::Sequel;
 use super::stage::{LEASE, Stage, claimant, content};
@@ -19,8 +20,7 @@ const ACTS: usize = 60;
 ///
 /// If not, it fails with the seed, and with the shortest plan it has found that shows it.
 pub async fn random_commands_get_the_verdicts_of_the_protocol(harness: &impl Harness) {
-    let is_long = std::env::var_os("MMATE_TEST_LONG").is_some_and(|value| value == "1");
-    for seed in 0..ROUNDS * if is_long { 3 } else { 1 } {
+    for seed in 0..ROUNDS * if is_long() { 3 } else { 1 } {
         let plan = Plan::random(seed, ACTS);
         if let Err(first) = carry_out(harness, &plan).await {
             let (plan, difference) = shortest(harness, plan, first).await;

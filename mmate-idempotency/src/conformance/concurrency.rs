@@ -25,19 +25,9 @@ async fn granted_of(stages: &[Stage], id: &str, tasks: usize) -> usize {
     all.join_all().await.into_iter().filter(|granted| *granted).count()
 }
 
-async fn stages(harness: &impl Harness, count: usize) -> Vec<Stage> {
-    let first = Stage::on(harness).await;
-    let mut stages = Vec::new();
-    for _ in 1..count {
-        stages.push(first.again(harness).await);
-    }
-    stages.push(first);
-    stages
-}
-
 /// S1, S7
 pub async fn of_many_at_once_one_is_granted(harness: &impl Harness) {
-    let stages = stages(harness, 4).await;
+    let stages = Stage::several_on(harness, 4).await;
     for tasks in [2, 20, 50] {
         for round in 0..20 {
             let granted = granted_of(&stages, &format!("{tasks}-{round}"), tasks).await;
@@ -49,7 +39,7 @@ pub async fn of_many_at_once_one_is_granted(harness: &impl Harness) {
 /// S1: eight workers claim, have the effect, and complete or give back by chance. Each id comes to
 /// two of them, three times.
 pub async fn five_hundred_ids_six_times_each_have_one_effect(harness: &impl Harness) {
-    let stages = stages(harness, 4).await;
+    let stages = Stage::several_on(harness, 4).await;
     let effects: Arc<Mutex<HashMap<usize, usize>>> = Arc::default();
     let mut workers = JoinSet::new();
     for worker in 0..8_u64 {
@@ -100,7 +90,7 @@ fn count(effects: &Mutex<HashMap<usize, usize>>, id: usize) {
 
 /// S9
 pub async fn when_the_holder_gives_up_exactly_one_of_the_waiters_has_it(harness: &impl Harness) {
-    let stages = stages(harness, 2).await;
+    let stages = Stage::several_on(harness, 2).await;
     for round in 0..20 {
         let id = format!("{round}");
         let permit = stages[0].granted(&id).await;
@@ -113,7 +103,7 @@ pub async fn when_the_holder_gives_up_exactly_one_of_the_waiters_has_it(harness:
 
 /// S14
 pub async fn one_ended_lease_is_taken_over_once(harness: &impl Harness) {
-    let stages = stages(harness, 2).await;
+    let stages = Stage::several_on(harness, 2).await;
     for round in 0..20 {
         let id = format!("{round}");
         stages[0].granted(&id).await;

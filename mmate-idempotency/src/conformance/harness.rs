@@ -38,12 +38,20 @@ pub trait Harness: Send + Sync + 'static {
 
 /// The longest a case may take, on a slow machine.
 const LIMIT: Duration = Duration::from_secs(120);
+/// The same with `MMATE_TEST_LONG=1`.
+const LONG_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Whether the cases shall run at full length.
+pub(super) fn is_long() -> bool {
+    std::env::var_os("MMATE_TEST_LONG").is_some_and(|value| value == "1")
+}
 
 /// Runs a case within the suite's limit.
 ///
 /// # Panics
 /// When the case does not end in time.
 pub async fn within_limit(case: impl Future<Output = ()>) {
-    let ended = tokio::time::timeout(LIMIT, case).await;
-    assert!(ended.is_ok(), "the case did not end within {LIMIT:?}");
+    let limit = if is_long() { LONG_LIMIT } else { LIMIT };
+    let ended = tokio::time::timeout(limit, case).await;
+    assert!(ended.is_ok(), "the case did not end within {limit:?}");
 }

@@ -51,6 +51,7 @@ pub mod identity;
 pub mod ownership;
 mod plan;
 pub mod promises;
+pub mod race;
 pub mod races;
 pub mod retention;
 mod sequel;
@@ -139,6 +140,9 @@ macro_rules! store_conformance {
                 of_a_late_heartbeat_and_a_takeover_one_wins,
                 of_a_completion_and_a_release_one_wins,
                 heartbeats_beside_claims_keep_the_claim,
+            }
+            race {
+                of_fifty_claimers_one_wins_each_round,
             }
             setup {
                 making_it_again_changes_nothing,

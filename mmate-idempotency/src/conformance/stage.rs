@@ -30,6 +30,17 @@ impl Stage {
         Self { store: harness.store().await, scope }
     }
 
+    /// One scope through several stores of the same records.
+    pub(super) async fn several_on(harness: &impl Harness, count: usize) -> Vec<Self> {
+        let first = Self::on(harness).await;
+        let mut stages = Vec::new();
+        for _ in 1..count {
+            stages.push(first.again(harness).await);
+        }
+        stages.push(first);
+        stages
+    }
+
     /// The same scope through another store of the same records.
     pub(super) async fn again(&self, harness: &impl Harness) -> Self {
         Self { store: harness.store().await, scope: self.scope.clone() }

@@ -3,14 +3,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::metrics::Meters;
 use crate::store::Store;
 
-/// So many records per statement: enough to keep up, too few to keep claims waiting.
+/// So many records at once: enough to keep up, too few to keep claims waiting.
 const AT_ONCE: u32 = 500;
+/// Between purges, at least: claims that wait for the same lock come first.
+const REST: Duration = Duration::from_millis(10);
+/// And so many times as long as the last one took, so that a database that is slow, or has much to
+/// forget, works mostly for others.
+const RESTS: u32 = 2;
 
 /// Purges a store from time to time while a service uses it. Every instance does so; what one has
 /// removed another does not find.
@@ -56,14 +61,14 @@ async fn purge(store: Arc<dyn Store>, every: Duration, meters: Arc<Meters>) {
         // Instances that started together do not purge together.
         sleep(every.mul_f64(0.5 + fastrand::f64())).await;
         loop {
+            let began = Instant::now();
             match store.purge(AT_ONCE).await {
                 Ok(removed) => {
                     meters.purged(removed);
                     if removed < u64::from(AT_ONCE) {
                         break;
                     }
-                    // Claims that wait for the same lock come first.
-                    sleep(Duration::from_millis(10)).await;
+                    sleep(REST.max(began.elapsed() * RESTS)).await;
                 }
                 Err(error) => {
                     let error = mmate_core::error_chain(&error);

@@ -142,6 +142,9 @@ impl SqliteStore {
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// So many records are removed in one transaction: claims that wait at the gate come between.
+const PURGED_AT_ONCE: u32 = 50;
+
 #[async_trait]
 impl Store for SqliteStore {
     fn name(&self) -> &'static str {
@@ -201,9 +204,20 @@ impl Store for SqliteStore {
     }
 
     async fn purge(&self, at_most: u32) -> Result<u64, StoreError> {
-        let query =
-            sqlx::query(AssertSqlSafe(self.table.purge.clone())).bind(self.now()).bind(at_most);
-        self.write("purge records", query).await
+        let mut left = at_most;
+        let mut removed = 0;
+        while left > 0 {
+            let part = left.min(PURGED_AT_ONCE);
+            let query =
+                sqlx::query(AssertSqlSafe(self.table.purge.clone())).bind(self.now()).bind(part);
+            let gone = self.write("purge records", query).await?;
+            removed += gone;
+            if gone < u64::from(part) {
+                break;
+            }
+            left -= part;
+        }
+        Ok(removed)
     }
 }
 
