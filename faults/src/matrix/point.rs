@@ -1,10 +1,12 @@
 //! The point where the fault happens.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::cell::{Boundary, Fault};
+use super::role::LEASE;
 
 /// Strikes once, at one boundary.
 #[derive(Debug)]
@@ -48,15 +50,31 @@ impl Point {
         }
         println!("struck {id}");
         match fault {
-            Fault::Abort => die(Signal::KILL),
-            Fault::Delayed => die(Signal::STOP),
-            Fault::Error => return Some(Strike::Error),
-            Fault::Lost => return Some(Strike::Lost),
+            Fault::Abort => die(),
+            Fault::Delayed => {
+                stand_still();
+                None
+            }
+            Fault::Error => Some(Strike::Error),
+            Fault::Lost => Some(Strike::Lost),
         }
-        None
     }
 }
 
-fn die(signal: Signal) {
-    kill_process(getpid(), signal).expect("a process may send itself any signal");
+/// A signal takes effect when some thread of the process takes notice of it. Until then this one goes no further.
+const NOTICED: Duration = Duration::from_millis(1);
+
+fn die() -> ! {
+    kill_process(getpid(), Signal::KILL).expect("a process may send itself any signal");
+    loop {
+        std::thread::sleep(NOTICED);
+    }
+}
+
+fn stand_still() {
+    let since = Instant::now();
+    kill_process(getpid(), Signal::STOP).expect("a process may send itself any signal");
+    while since.elapsed() < LEASE {
+        std::thread::sleep(NOTICED);
+    }
 }

@@ -11,7 +11,6 @@ use mmate_faults::matrix::{
 };
 use mmate_test_support::{amqp_url, mariadb_url, postgres_url, redis_url, unique};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// So many cells run at a time, each in two processes.
@@ -30,30 +29,27 @@ fn stage(name: &str) -> Stage {
 /// Runs cells, and returns what came of them. Of one that did not come to its end the panic is in the output, and it is
 /// not among them. What there is so far is kept after each.
 async fn run(cells: Vec<Cell>, keep: impl Fn(&[Observed])) -> Vec<Observed> {
-    let (stage, places) = (Arc::new(stage("matrix")), Arc::new(Semaphore::new(AT_A_TIME)));
+    let stage = Arc::new(stage("matrix"));
     let (mut running, mut cells_of) = (JoinSet::new(), HashMap::new());
-    for (number, cell) in cells.into_iter().enumerate() {
-        let stage = Arc::clone(&stage);
-        let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let runtime = Handle::current();
-        let task = running.spawn_blocking(move || {
-            let _place = place;
-            runtime.block_on(stage.run(number, cell))
-        });
-        cells_of.insert(task.id(), cell);
-    }
-    let mut results = Vec::new();
-    while let Some(ended) = running.join_next_with_id().await {
-        match ended {
-            Ok((_, observed)) => {
+    let (mut cells, mut results) = (cells.into_iter().enumerate(), Vec::new());
+    loop {
+        while running.len() < AT_A_TIME
+            && let Some((number, cell)) = cells.next()
+        {
+            let (stage, runtime) = (Arc::clone(&stage), Handle::current());
+            let task = running.spawn_blocking(move || runtime.block_on(stage.run(number, cell)));
+            cells_of.insert(task.id(), cell);
+        }
+        match running.join_next_with_id().await {
+            None => return results,
+            Some(Ok((_, observed))) => {
                 println!("{}: {}", observed.cell, observed.verdict);
                 results.push(observed);
                 keep(&results);
             }
-            Err(error) => println!("{}: {error}", cells_of[&error.id()]),
+            Some(Err(error)) => println!("{}: {error}", cells_of[&error.id()]),
         }
     }
-    results
 }
 
 fn wrong(results: &[Observed]) -> Vec<&Observed> {
