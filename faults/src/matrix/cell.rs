@@ -141,11 +141,11 @@ impl Cell {
         Self { guard, boundary, fault }
     }
 
-    /// The whole matrix.
+    /// The whole matrix, one fault after the other.
     pub fn all() -> impl Iterator<Item = Self> {
-        Guard::ALL.into_iter().flat_map(|guard| {
+        Fault::ALL.into_iter().flat_map(|fault| {
             Boundary::ALL.into_iter().flat_map(move |boundary| {
-                Fault::ALL.into_iter().map(move |fault| Self { guard, boundary, fault })
+                Guard::ALL.into_iter().map(move |guard| Self { guard, boundary, fault })
             })
         })
     }

@@ -1,6 +1,6 @@
 //! What came of a cell.
 
-use super::cell::Cell;
+use super::cell::{Cell, Guard, Records};
 use super::rules::Expected;
 use crate::books::Verdict;
 
@@ -38,11 +38,11 @@ impl Observed {
             && self.doubles_are_explained()
     }
 
-    /// Of a second effect the fault is the reason: it is that message's. Where a connection was cut, it may be the
-    /// other one in hand.
+    /// Of a second effect the fault is the reason: it is that message's. In memory it may be the one before, whose
+    /// acknowledgement did not reach the broker.
     fn doubles_are_explained(&self) -> bool {
-        let Expected::Doubles { most, .. } = self.expected else { return false };
-        most > 1 || self.verdict.double.iter().all(|id| *id == self.struck)
+        self.cell.guard == Guard::Tracked(Records::Memory)
+            || self.verdict.double.iter().all(|id| *id == self.struck)
     }
 
     /// The ids that came out wrong.

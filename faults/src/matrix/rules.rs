@@ -106,18 +106,19 @@ fn tracked(cell: Cell) -> Expected {
     }
 }
 
-/// Memory knows what this process has done: whatever is shown to another one runs there. The messages have no copies.
+/// Memory knows what this process has done: whatever is shown to another one runs there (S6). The messages have no
+/// copies. Of a process that dies, or whose connection is cut, the acknowledgement before may not have reached the broker.
 fn in_memory(cell: Cell) -> Expected {
     use {Boundary as B, Fault as F};
     match (cell.boundary, cell.fault) {
-        (B::EffectApplied, F::Abort | F::Error | F::Lost)
-        | (B::EndSent | B::EndApplied | B::AckWritten, F::Abort) => ONE,
-        // It is not known whether the broker has it.
-        (B::AckApplied, F::Abort) => AT_MOST_ONE,
-        // A connection was cut, and the redelivery may come to the other process.
+        (B::EffectApplied, F::Error | F::Lost) => ONE,
+        (B::EffectApplied | B::EndSent | B::EndApplied | B::AckWritten, F::Abort) => {
+            Expected::Doubles { least: 1, most: 2 }
+        }
         (B::Received, F::Lost) | (B::AckWritten, F::Error | F::Lost) => {
             Expected::Doubles { least: 0, most: 2 }
         }
+        (_, F::Abort) => AT_MOST_ONE,
         (
             B::ClaimSent | B::ClaimApplied | B::HandlerStarted | B::EffectApplied | B::EndSent,
             F::Delayed,
