@@ -1,8 +1,6 @@
 //! S12, S13, S15, S16, S24, F4 to F10: the crash-point matrix. A part of it runs with all tests, and the whole by
 //! `scripts/crash-matrix`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -101,7 +99,7 @@ async fn a_store_that_marks_before_the_handler_does_not_pass() {
     let cell = Cell::new(guard, Boundary::HandlerStarted, Fault::Abort);
     let observed = stage("marking").marking_first().run(0, cell).await;
     assert!(!observed.is_right());
-    assert_eq!(observed.verdict.lost, [observed.struck.clone()], "{observed:#?}");
+    assert_eq!(observed.verdict.lost, std::slice::from_ref(&observed.struck), "{observed:#?}");
 }
 
 /// The whole, or what `CRASH_MATRIX_ONLY` names in the words of the table; the table goes to the file
