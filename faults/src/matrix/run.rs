@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use mmate_amqp::Amqp;
@@ -10,6 +11,7 @@ use mmate_core::{Outgoing, Publisher};
 use mmate_idempotency::protocol::Claim;
 use mmate_idempotency::store::{ClaimRequest, Claimant, RecordKey};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::cell::{Cell, Fault, Guard, Records};
 use super::instance::{Instance, PATIENCE};
@@ -33,6 +35,9 @@ pub struct Stage {
 
 /// How many messages there are in a cell. Each is published twice.
 const MESSAGES: usize = 12;
+
+/// After this long without the fault more are published.
+const MORE_AFTER: Duration = Duration::from_secs(5);
 
 /// After this long without anything in a queue or in hand, what had no effect will have none.
 const QUIET: Duration = Duration::from_secs(4);
@@ -81,8 +86,21 @@ impl Stage {
         role.fault = Some((cell.boundary, cell.fault));
         let mut doomed = Instance::start(&self.program, &role, &log).await;
 
-        let books = self.publish(&role).await;
-        let struck = doomed.struck().await;
+        let mut books = Books::default();
+        let publisher = Publisher::connect(&Amqp::new(&role.amqp), "matrix").await.unwrap();
+        let struck = {
+            let mut striking = pin!(doomed.struck());
+            let mut round = 0;
+            loop {
+                publish(&publisher, &role, round, &mut books).await;
+                // The other one may have had nearly all of them.
+                match timeout(MORE_AFTER, &mut striking).await {
+                    Ok(struck) => break struck,
+                    Err(_) => round += 1,
+                }
+            }
+        };
+        publisher.close().await;
         match cell.fault {
             Fault::Abort => {
                 assert!(!doomed.ended().await.success());
@@ -123,22 +141,17 @@ impl Stage {
         }
         observed
     }
+}
 
-    /// Each message, and then each once more. In memory nobody knows the copies that another process had, so there are
-    /// none.
-    async fn publish(&self, role: &Role) -> Books {
-        let publisher = Publisher::connect(&Amqp::new(&role.amqp), "matrix").await.unwrap();
-        let mut books = Books::default();
-        let copies = if role.guard == Guard::Tracked(Records::Memory) { 1 } else { 2 };
-        for n in (0..copies).flat_map(|_| 0..MESSAGES) {
-            let id = format!("{PREFIX}{n:02}");
-            books.attempt(&id);
-            let message = Outgoing::event(role.topic(), "Thing", &n).id_text(&id);
-            publisher.publish(message).await.unwrap();
-            books.confirm(&id);
-        }
-        publisher.close().await;
-        books
+/// Each message, and then each once more. In memory nobody knows the copies that another process had, so there are none.
+async fn publish(publisher: &Publisher, role: &Role, round: usize, books: &mut Books) {
+    let copies = if role.guard == Guard::Tracked(Records::Memory) { 1 } else { 2 };
+    for n in (0..copies).flat_map(|_| 0..MESSAGES) {
+        let id = format!("{PREFIX}{round}{n:02}");
+        books.attempt(&id);
+        let message = Outgoing::event(role.topic(), "Thing", &n).id_text(&id);
+        publisher.publish(message).await.unwrap();
+        books.confirm(&id);
     }
 }
 
