@@ -5,8 +5,12 @@
 //! long it takes until they flow again; that time is printed beside its limit, and the test fails above it. In the end the
 //! [`Books`] are compared with the effects in the database and with what is left on the broker: nothing lost, nothing
 //! doubled, nothing stuck.
+//!
+//! The crash-point [`matrix`] does its harm at a point of one message's way instead, on every strategy and store.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub mod matrix;
 
 mod books;
 mod child;
