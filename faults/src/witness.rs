@@ -47,7 +47,6 @@ impl Witness {
     }
 
     /// Takes all messages from a queue, and returns their ids.
-    #[expect(clippy::missing_panics_doc, reason = "as told above")]
     pub async fn take_all(&self, queue: &str) -> Vec<String> {
         let channel = self.channel().await;
         let mut ids = Vec::new();
