@@ -69,6 +69,7 @@ async fn at_chosen_points_of_every_strategy_what_comes_of_a_fault_is_as_the_rule
     ];
     let transactional = [
         (R::Sqlite, B::EndApplied, F::Abort),
+        (R::Postgres, B::ClaimApplied, F::Lost),
         (R::Postgres, B::EndApplied, F::Lost),
         (R::Postgres, B::EffectApplied, F::Delayed),
         (R::MariaDb, B::EndSent, F::Error),

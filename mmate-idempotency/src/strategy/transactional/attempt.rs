@@ -134,7 +134,8 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         let call = async || {
             let mut open = Open::new(DB::begin(&self.pool, &self.options).await?);
             let Some(request) = request else { return Ok(Begun::Claimed(open, None)) };
-            match DB::record(&self.store, open.connection(), request).await {
+            let record = async |on: &mut DB::Connection| DB::record(&self.store, on, request).await;
+            match open.ask(record).await {
                 Ok(claim) => Ok(Begun::Claimed(open, Some(claim))),
                 Err(error) if gave_way::<DB>(&error) == Some(GaveWay::Repeat) => Ok(Begun::GaveWay),
                 Err(error) => Err(error),

@@ -16,8 +16,9 @@ use super::database::TransactionalDatabase;
 pub(super) struct Open<DB: TransactionalDatabase> {
     connection: PoolConnection<DB>,
     is_open: bool,
-    /// Whether a commit is under way, or has failed: whether there still is a transaction, nobody
-    /// knows.
+    /// Whether an answer is waited for, or a commit has failed: whether there still is a transaction,
+    /// nobody knows. Nor would a pool get the connection back before the answer came, which may never
+    /// be; and until then the database would keep what is locked.
     in_doubt: bool,
     /// Dropped after the connection.
     turn: Option<DB::Turn>,
@@ -37,6 +38,15 @@ impl<DB: TransactionalDatabase> Open<DB> {
 
     pub(super) fn connection(&mut self) -> &mut DB::Connection {
         &mut self.connection
+    }
+
+    /// Asks something on the connection. If the answer is not waited for any more, the connection is
+    /// closed.
+    pub(super) async fn ask<T>(&mut self, call: impl AsyncFnOnce(&mut DB::Connection) -> T) -> T {
+        self.in_doubt = true;
+        let answer = call(&mut self.connection).await;
+        self.in_doubt = false;
+        answer
     }
 
     pub(super) fn connection_ref(&self) -> &DB::Connection {
@@ -73,6 +83,7 @@ impl<DB: TransactionalDatabase> Open<DB> {
             // One rollback would end a savepoint only: that is left to being dropped.
             return;
         }
+        self.in_doubt = true;
         match DB::rollback(&mut self.connection).await {
             Ok(()) => self.is_open = false,
             Err(error) => {

@@ -148,7 +148,12 @@ impl<DB: TransactionalDatabase> Lane<DB> {
             let mut open = Open::new(DB::begin(&strategy.pool, &strategy.options).await?);
             let claims = match requests.is_empty() {
                 true => Vec::new(),
-                false => DB::claim_all(&strategy.store, open.connection(), &requests).await?,
+                false => {
+                    let claim = async |on: &mut DB::Connection| {
+                        DB::claim_all(&strategy.store, on, &requests).await
+                    };
+                    open.ask(claim).await?
+                }
             };
             Ok((open, claims))
         };
