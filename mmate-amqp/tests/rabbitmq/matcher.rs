@@ -90,7 +90,8 @@ async fn our_matching_agrees_with_the_brokers_routing() {
         }
     }
     println!("{} pairs, {matches} matches", patterns.len() * keys.len());
-    assert!(matches > 500, "random pairs have to meet: {matches}");
+    // Around 700; much fewer, and the test would compare nothing but silence.
+    assert!(matches > 200, "random pairs have to meet: {matches}");
 }
 
 fn random(words: &[&str], at_least: usize) -> String {

@@ -137,6 +137,7 @@ async fn a_service_ends_with_an_error_when_its_broker_stays_away_for_too_long() 
         cause = error.source();
     }
     assert!(text.contains("given up after 2s without a connection"), "{text}");
+    proxy.has_accepted_all().await;
     let attempts = proxy.accepted();
     // Three times the longest delay between attempts.
     tokio::time::sleep(Duration::from_millis(1500)).await;

@@ -76,6 +76,13 @@ impl Proxy {
         self.hold_from_broker(holds);
     }
 
+    /// Returns when every connection made before this call is counted, while new ones are refused: they
+    /// are accepted in the order in which they come, and one of our own is the last.
+    pub(crate) async fn has_accepted_all(&self) {
+        let mut last = TcpStream::connect(self.address).await.unwrap();
+        let _ = last.read_u8().await.unwrap_err();
+    }
+
     /// How many connections were made so far.
     pub(crate) fn accepted(&self) -> usize {
         self.network.accepted.load(Ordering::SeqCst)
