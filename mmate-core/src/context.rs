@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::batch::BatchTerms;
 use crate::message::{Envelope, Malformed, Message, MessageId, Meta};
 use crate::outcome::{DeadReason, HandlerError};
 use crate::publisher::{Lineage, Publisher, hops};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) max_hops: u32,
     /// Cancelled when the service stops.
     pub(crate) stopping: CancellationToken,
+    /// How batches gather, if the handler takes batches.
+    pub(crate) batches: Option<BatchTerms>,
 }
 
 impl Context {
@@ -203,6 +206,13 @@ impl Context {
     #[must_use]
     pub fn scope(&self) -> &Arc<str> {
         &self.shared.scope
+    }
+
+    /// How batches gather, if the subscription's handler takes batches. Middleware may gather them
+    /// itself; see [`Assembly`](crate::Assembly).
+    #[must_use]
+    pub fn batches(&self) -> Option<&BatchTerms> {
+        self.shared.batches.as_ref()
     }
 
     /// The queue that it was taken from.

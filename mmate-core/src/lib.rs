@@ -24,7 +24,8 @@ mod subscription;
 mod trace;
 
 pub use batch::{
-    Batch, BatchHandler, BatchItem, BatchOutcome, BatchPolicy, IntoBatchOutcome, ServiceState,
+    Assembly, Batch, BatchContext, BatchHandler, BatchItem, BatchOutcome, BatchPolicy, BatchTerms,
+    FromBatch, IntoBatchOutcome, Seat,
 };
 pub use context::Context;
 pub use dead_letters::{DeadLetterError, DeadLetters, Discarding, Letter, Letters, Replaying};

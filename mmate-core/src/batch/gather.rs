@@ -14,7 +14,10 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{Batch, BatchHandler, BatchItem, BatchOutcome, BatchPolicy, ServiceState};
+use super::{
+    Assembly, Batch, BatchContext, BatchHandler, BatchItem, BatchOutcome, BatchPolicy, BatchTerms,
+    Seat,
+};
 use crate::context::{Context, Extensions};
 use crate::middleware::{TimedOut, catch_panic};
 use crate::outcome::{DeadReason, HandlerError, Outcome};
@@ -32,6 +35,9 @@ pub(crate) struct Setting {
 /// A batch handler as its subscription's worker sees it.
 pub(crate) trait Batching: Send + Sync {
     fn policy(&self) -> BatchPolicy;
+
+    /// How batches gather, for middleware that does it itself.
+    fn terms(&self) -> BatchTerms;
 
     /// Called once, before the first message.
     fn prepare(&self, setting: Setting);
@@ -55,7 +61,7 @@ struct Prepared {
     subscription: Arc<str>,
     timeout: Option<Duration>,
     slots: Semaphore,
-    state: ServiceState,
+    state: Arc<Extensions>,
 }
 
 struct Gathering<T> {
@@ -106,8 +112,10 @@ impl<H: BatchHandler<Args>, Args: 'static> Gatherer<H, Args> {
         context: &Context,
     ) -> oneshot::Receiver<Result<Outcome, HandlerError>> {
         let (answer, answered) = oneshot::channel();
+        let seat = context.extension::<Seat>();
+        let assembly = seat.map(Seat::assembly);
         let item = BatchItem {
-            place: 0,
+            place: seat.map_or(0, Seat::place),
             value,
             meta: context.meta().clone(),
             topic: context.routing_key().to_owned(),
@@ -115,25 +123,42 @@ impl<H: BatchHandler<Args>, Args: 'static> Gatherer<H, Args> {
             publisher: context.publisher().clone(),
         };
         let mut gathering = self.0.lock();
-        let number = gathering.open.unwrap_or_else(|| {
-            gathering.last += 1;
-            gathering.last
-        });
+        let number = gathering.number(assembly);
         let members = gathering.batches.entry(number).or_default();
         let full = members.first().map_or_else(Arc::default, |first| Arc::clone(&first.full));
         members.push(Member { item, answer, full: Arc::clone(&full) });
         let count = members.len();
         let is_full = count >= self.0.policy.size;
-        gathering.open = (!is_full).then_some(number);
+        if assembly.is_none() {
+            gathering.open = (!is_full).then_some(number);
+        }
         drop(gathering);
+        if let Some(seat) = seat {
+            seat.take();
+        }
         if is_full {
             full.notify_one();
         }
         if count == 1 {
-            let inner = Arc::clone(&self.0);
-            tokio::spawn(async move { inner.run(number, &full).await });
+            let (inner, assembly) = (Arc::clone(&self.0), assembly.cloned());
+            tokio::spawn(async move { inner.run(number, &full, assembly).await });
         }
         answered
+    }
+}
+
+impl<T> Gathering<T> {
+    /// The batch that the next message is in.
+    fn number(&mut self, assembly: Option<&Assembly>) -> u64 {
+        let Self { last, open, .. } = self;
+        let next = || {
+            *last += 1;
+            *last
+        };
+        match assembly {
+            Some(assembly) => assembly.number(next),
+            None => open.unwrap_or_else(next),
+        }
     }
 }
 
@@ -144,22 +169,34 @@ impl<H: BatchHandler<Args>, Args> Inner<H, Args> {
     }
 
     /// Waits for a batch to be due, and handles it.
-    async fn run(&self, number: u64, full: &Notify) {
-        tokio::select! {
-            () = full.notified() => {}
-            () = tokio::time::sleep(self.policy.within) => {}
-            () = self.flush.cancelled() => {}
+    async fn run(&self, number: u64, full: &Notify, assembly: Option<Assembly>) {
+        match &assembly {
+            Some(assembly) => assembly.complete().await,
+            None => tokio::select! {
+                () = full.notified() => {}
+                () = tokio::time::sleep(self.policy.within) => {}
+                () = self.flush.cancelled() => {}
+            },
         }
         let Some(prepared) = self.prepared.get() else { return };
         // It may still grow while others have the slots.
         let Ok(_slot) = prepared.slots.acquire().await else { return };
-        let members = {
+        let mut members = {
             let mut gathering = self.lock();
             if gathering.open == Some(number) {
                 gathering.open = None;
             }
             gathering.batches.remove(&number).unwrap_or_default()
         };
+        if let Some(assembly) = &assembly {
+            if members.iter().any(|member| member.answer.is_closed()) {
+                assembly.break_up();
+            }
+            if assembly.is_broken() {
+                return;
+            }
+            members.sort_by_key(|member| member.item.place);
+        }
         let (mut items, mut answers) = (Vec::new(), Vec::new());
         // Whoever has left meanwhile, at the end of a drain or without its lease, takes no part.
         for member in members.into_iter().filter(|member| !member.answer.is_closed()) {
@@ -175,7 +212,8 @@ impl<H: BatchHandler<Args>, Args> Inner<H, Args> {
             messages = items.len(),
         );
         let handled = {
-            let handling = self.handle(Batch { items }, prepared).instrument(span);
+            let context = BatchContext { state: Arc::clone(&prepared.state), assembly };
+            let handling = self.handle(Batch { items }, &context, prepared).instrument(span);
             let left = join_all(answers.iter_mut().map(oneshot::Sender::closed));
             tokio::select! {
                 handled = handling => handled,
@@ -201,9 +239,10 @@ impl<H: BatchHandler<Args>, Args> Inner<H, Args> {
     async fn handle(
         &self,
         batch: Batch<H::Payload>,
+        context: &BatchContext,
         prepared: &Prepared,
     ) -> Result<BatchOutcome, HandlerError> {
-        let handling = catch_panic(async { self.handler.call(batch, &prepared.state).await });
+        let handling = catch_panic(async { self.handler.call(batch, context).await });
         match prepared.timeout {
             None => handling.await,
             Some(limit) => match tokio::time::timeout(limit, handling).await {
@@ -219,10 +258,14 @@ impl<H: BatchHandler<Args>, Args: 'static> Batching for Gatherer<H, Args> {
         self.0.policy
     }
 
+    fn terms(&self) -> BatchTerms {
+        BatchTerms { policy: self.0.policy, flush: self.0.flush.clone() }
+    }
+
     fn prepare(&self, setting: Setting) {
         let Setting { subscription, timeout, concurrency, state } = setting;
         let slots = Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS));
-        let prepared = Prepared { subscription, timeout, slots, state: ServiceState(state) };
+        let prepared = Prepared { subscription, timeout, slots, state };
         // A subscription has one worker.
         let _ = self.0.prepared.set(prepared);
     }

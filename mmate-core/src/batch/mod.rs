@@ -1,5 +1,6 @@
 //! Handlers of many messages at a time.
 
+mod assembly;
 mod gather;
 mod handler;
 
@@ -7,8 +8,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+pub use assembly::{Assembly, BatchTerms, Seat};
 pub(crate) use gather::{Batching, Gatherer, Setting};
-pub use handler::{BatchHandler, ServiceState};
+pub use handler::{BatchContext, BatchHandler, FromBatch};
 
 use crate::message::Meta;
 use crate::outcome::{HandlerError, Outcome};

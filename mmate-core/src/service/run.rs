@@ -294,6 +294,7 @@ async fn subscribe_all(mut service: Service, running: &mut Running) -> Result<()
             replies: subscription.parts.replies.policy(&own_queues),
             max_hops: service.max_hops,
             stopping: running.stop.clone(),
+            batches: subscription.handler.batching().map(|batching| batching.terms()),
         });
         let prefetch = subscription.parts.prefetch.get();
         let (consumer, consumers) = consume_all(&*running.connection, plans, prefetch).await?;

@@ -347,8 +347,9 @@ impl SubscriptionBuilder {
     ///
     /// Each message goes through its middleware on its own; where a handler would be it waits for
     /// others, as the policy says, and afterwards takes its own outcome back. So middleware, and
-    /// [`idempotent`](Self::idempotent) with `Tracked`, work for each message: a duplicate does
-    /// not reach the batch, and each is retried on its own count of attempts. A payload that
+    /// [`idempotent`](Self::idempotent), work for each message: a duplicate does not reach the
+    /// batch, and each is retried on its own count of attempts. With `Transactional` a batch is one
+    /// transaction, which the handler takes as its `Tx`. A payload that
     /// cannot be decoded is dead-lettered alone. An error, a panic and the
     /// [`timeout`](Self::timeout) are those of all messages in the batch.
     ///

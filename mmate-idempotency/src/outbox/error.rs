@@ -15,6 +15,13 @@ pub enum OutboxError {
     /// The message cannot be kept as it is. Nothing was written.
     #[error("failed to write a message into the outbox: it cannot be kept")]
     Unkeepable(#[source] BoxError),
+    /// The transaction is that of a batch, and it is not said for which of its messages. Nothing was
+    /// written.
+    #[error(
+        "failed to write a message into the outbox: the transaction is that of a batch, so say for \
+         which of its messages, with .publish_for(&mut tx, &item, message)"
+    )]
+    OfABatch,
     /// The table is there in another shape, or cannot be made.
     #[error(
         "failed to use the table {table:?} as an outbox: it is there in another shape, or cannot be \

@@ -78,7 +78,7 @@ impl Written {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_noted(&self) -> bool {
+    pub(crate) fn is_noted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mmate_core::{MessageId, Publisher, RetryPolicy};
+use mmate_core::{BatchItem, MessageId, Publisher, RetryPolicy};
 use sqlx::Pool;
 use tokio_util::sync::CancellationToken;
 
@@ -204,7 +204,28 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         DB: TransactionalDatabase,
     {
         let OutboxMessage { message, key } = message.into();
-        let (id, publication) = tx.publisher().prepare(message)?;
+        let (id, publication) = tx.publisher().ok_or(OutboxError::OfABatch)?.prepare(message)?;
+        self.write(tx, &id, publication, key).await?;
+        tx.wrote_to_outbox();
+        Ok(id)
+    }
+
+    /// As [`publish`](Self::publish), in the transaction of a batch, for one of its messages: that is
+    /// the one which the written message belongs to, and which its id is a function of.
+    ///
+    /// # Errors
+    /// When the message cannot be published as it is, or the database fails.
+    pub async fn publish_for<T>(
+        &self,
+        tx: &mut Tx<DB>,
+        item: &BatchItem<T>,
+        message: impl Into<OutboxMessage>,
+    ) -> Result<MessageId, OutboxError>
+    where
+        DB: TransactionalDatabase,
+    {
+        let OutboxMessage { message, key } = message.into();
+        let (id, publication) = item.publisher().prepare(message)?;
         self.write(tx, &id, publication, key).await?;
         tx.wrote_to_outbox();
         Ok(id)

@@ -5,6 +5,7 @@
 #[path = "../strategies/broker.rs"]
 mod broker;
 
+mod batches;
 mod bench;
 mod crashes;
 mod failing;

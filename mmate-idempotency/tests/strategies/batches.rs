@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mmate_core::{Batch, BatchPolicy, HandlerError, InProcess, Service, Subscription};
-use mmate_idempotency::Transactional;
+use mmate_core::{Batch, BatchPolicy, HandlerError, Subscription};
 
+use crate::databases::By;
 use crate::effects::Probe;
-use crate::house::{House, counts_when, ended, stop, wherever_tracked};
+use crate::house::{House, counts_when, ended, everywhere, stop};
 
-wherever_tracked! {
+everywhere! {
     a_batch_with_duplicates_handles_the_others_and_settles_each_on_its_own,
     a_failed_batch_releases_every_claim,
 }
@@ -31,7 +31,7 @@ async fn batched(house: &House, handled: &Handled, failures: u32) -> Subscriptio
         async move { if fails { Err(HandlerError::retryable("now and then")) } else { Ok(()) } }
     };
     let policy = BatchPolicy::up_to(10).within(Duration::from_millis(300));
-    house.builder().idempotent(house.tracked().await).batch_handler(policy, handler)
+    house.guarded(house.builder(), By::default()).await.batch_handler(policy, handler)
 }
 
 /// S26: duplicates of what was done before, and two of one id in the batch.
@@ -54,7 +54,7 @@ async fn a_batch_with_duplicates_handles_the_others_and_settles_each_on_its_own(
     stop([running]).await;
 }
 
-/// S9, for each of a batch.
+/// S9, for each of a batch. `Transactional` handles each alone at once, in the same attempt.
 async fn a_failed_batch_releases_every_claim(house: House) {
     let handled = Handled::default();
     let running = house.start([batched(&house, &handled, 1).await]).await;
@@ -63,22 +63,12 @@ async fn a_failed_batch_releases_every_claim(house: House) {
     }
     let counts = counts_when(&[&running], |counts| ended(counts) == 3).await;
     assert_eq!((counts.succeeded, counts.duplicates.total()), (3, 0));
-    assert!(counts.retried >= 1);
+    match house.is_transactional() {
+        true => assert_eq!(counts.retried, 0),
+        false => assert!(counts.retried >= 1),
+    }
     let mut ids = handled.lock().unwrap().concat();
     ids.sort_unstable();
     assert_eq!(ids, ["a", "b", "c"]);
     stop([running]).await;
-}
-
-/// The handler of a batch could not get at the transactions; so this is told before anything runs.
-#[tokio::test]
-async fn transactional_refuses_batches_at_the_start() {
-    let pool = sqlx::SqlitePool::connect_lazy("sqlite::memory:").unwrap();
-    let handler = async |_: Batch<Probe>| Ok::<(), HandlerError>(());
-    let subscription = Subscription::per_service("q", ["thing.#"])
-        .idempotent(Transactional::new(pool))
-        .batch_handler(BatchPolicy::up_to(10), handler);
-    let started = Service::new("s").subscribe(subscription).start(InProcess::new()).await;
-    let error = started.map(drop).unwrap_err().to_string();
-    assert!(error.contains("use Tracked, which guards each message of a batch"), "{error}");
 }

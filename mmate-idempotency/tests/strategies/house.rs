@@ -168,6 +168,10 @@ impl House {
         format!("{}.q", self.service)
     }
 
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.kind.is_transactional()
+    }
+
     /// The strategy of a process, for `Tracked`.
     pub(crate) async fn tracked(&self) -> Tracked {
         Tracked::new(self.store().await)

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep};
 use self::attempt::End;
 pub use self::database::TransactionalDatabase;
 pub use self::group::GroupCommit;
-use self::group::Groups;
+use self::group::{Batches, Groups};
 pub use self::tx::Tx;
 use super::identity::Identity;
 use super::outage::{self, Patience, Teller};
@@ -107,6 +107,7 @@ pub struct Transactional<DB: TransactionalDatabase> {
     store: DB::Store,
     options: DB::Options,
     groups: Option<Arc<Groups<DB>>>,
+    batches: Arc<Batches<DB>>,
     shared: Arc<Shared>,
 }
 
@@ -130,6 +131,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             options: DB::options(&pool),
             pool,
             groups: None,
+            batches: Arc::default(),
             shared: Arc::default(),
         }
     }
@@ -200,6 +202,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     /// Whoever works otherwise than those it was cloned from shares no group with them.
     fn with_own_groups(mut self) -> Self {
         self.groups = self.groups.map(|groups| groups.afresh());
+        self.batches = Arc::default();
         self
     }
 
@@ -209,6 +212,9 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
 #[async_trait]
 impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
+        if let Some(batches) = self.batches.of(context, self) {
+            return group::handle(self, &batches, context, next).await;
+        }
         if let Some(groups) = &self.groups {
             return group::handle(self, groups, context, next).await;
         }
@@ -251,17 +257,12 @@ impl<DB: TransactionalDatabase> Middleware for Transactional<DB> {
         if let Some(groups) = &self.groups {
             groups.finish(self.patience.answer).await;
         }
+        self.batches.finish(self.patience.answer).await;
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), String> {
-        if surroundings.batches {
-            let wrong = "a transaction of Transactional is one message's, and a batch handler has no \
-                         way into it: use Tracked, which guards each message of a batch, or handle \
-                         the messages one by one with .handler(…)";
-            return Err(wrong.to_owned());
-        }
         self.identity.check()?;
-        if let Some(groups) = &self.groups {
+        if let (Some(groups), false) = (&self.groups, surroundings.batches) {
             let limit = groups.options().time_limit;
             let held = self.patience.outage.saturating_add(limit);
             let what = format!(
@@ -320,6 +321,7 @@ impl<DB: TransactionalDatabase> Clone for Transactional<DB> {
             store: self.store.clone(),
             options: self.options.clone(),
             groups: self.groups.clone(),
+            batches: Arc::clone(&self.batches),
             shared: Arc::clone(&self.shared),
         }
     }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use mmate_core::{Context, FromContext, HandlerError, Publisher, Requirement};
+use mmate_core::{
+    BatchContext, Context, FromBatch, FromContext, HandlerError, Publisher, Requirement,
+};
 
 use super::database::TransactionalDatabase;
+use super::group::BatchTx;
 use super::open::{Open, Slot};
 use crate::outbox::Written;
 
@@ -31,27 +34,15 @@ pub struct Tx<DB: TransactionalDatabase> {
     /// Absent only while it is dropped.
     open: Option<Open<DB>>,
     slot: Slot<DB>,
-    publisher: Publisher,
+    /// Absent in a batch, whose messages have theirs.
+    publisher: Option<Publisher>,
     outbox: Option<Written>,
 }
 
 impl<DB: TransactionalDatabase> FromContext for Tx<DB> {
     async fn from_context(context: &Context) -> Result<Self, HandlerError> {
-        let slot = context.extension::<Slot<DB>>().ok_or_else(|| {
-            HandlerError::retryable(format!("the message is handled without a {}", name::<DB>()))
-        })?;
-        let open = slot.take().ok_or_else(|| {
-            HandlerError::retryable(format!(
-                "the handler takes a second {}; a message has one transaction",
-                name::<DB>()
-            ))
-        })?;
-        Ok(Self {
-            open: Some(open),
-            slot: slot.clone(),
-            publisher: context.publisher().clone(),
-            outbox: context.extension::<Written>().cloned(),
-        })
+        let (publisher, outbox) = (context.publisher().clone(), context.extension().cloned());
+        Self::take(context.extension(), Some(publisher), outbox)
     }
 
     fn requirement() -> Option<Requirement> {
@@ -64,10 +55,57 @@ impl<DB: TransactionalDatabase> FromContext for Tx<DB> {
     }
 }
 
+/// Of a batch handler: the one transaction of all messages in the batch. It is committed if all of
+/// them are done. If one is not, or the handler fails, it is rolled back, and the messages are handled
+/// a second time within the same attempt, each as a batch of its own with its own transaction.
+///
+/// ```
+/// use mmate_core::{Batch, HandlerError};
+/// use mmate_idempotency::Tx;
+/// use sqlx::Sqlite;
+///
+/// async fn reserve_all(batch: Batch<String>, mut tx: Tx<Sqlite>) -> Result<(), HandlerError> {
+///     let mut insert = sqlx::QueryBuilder::new("INSERT INTO reservations (sku) ");
+///     insert.push_values(batch.values(), |mut row, sku| {
+///         row.push_bind(sku);
+///     });
+///     insert.build().execute(&mut *tx).await?;
+///     Ok(())
+/// }
+/// # let _ = reserve_all;
+/// ```
+impl<DB: TransactionalDatabase> FromBatch for Tx<DB> {
+    fn from_batch(context: &BatchContext) -> Result<Self, HandlerError> {
+        let batch = context.value::<BatchTx<DB>>();
+        Self::take(batch.map(|batch| &batch.slot), None, batch.map(|batch| batch.outbox.clone()))
+    }
+
+    fn requirement() -> Option<Requirement> {
+        <Self as FromContext>::requirement()
+    }
+}
+
 impl<DB: TransactionalDatabase> Tx<DB> {
-    /// The publisher that belongs to the message whose transaction it is.
-    pub(crate) fn publisher(&self) -> &Publisher {
-        &self.publisher
+    fn take(
+        slot: Option<&Slot<DB>>,
+        publisher: Option<Publisher>,
+        outbox: Option<Written>,
+    ) -> Result<Self, HandlerError> {
+        let slot = slot.ok_or_else(|| {
+            HandlerError::retryable(format!("the message is handled without a {}", name::<DB>()))
+        })?;
+        let open = slot.take().ok_or_else(|| {
+            HandlerError::retryable(format!(
+                "the handler takes a second {}; there is one transaction",
+                name::<DB>()
+            ))
+        })?;
+        Ok(Self { open: Some(open), slot: slot.clone(), publisher, outbox })
+    }
+
+    /// The publisher that belongs to the message whose transaction it is, unless it is that of a batch.
+    pub(crate) fn publisher(&self) -> Option<&Publisher> {
+        self.publisher.as_ref()
     }
 
     /// Notes that there will be something to send after the commit.

@@ -3,15 +3,16 @@
 use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
+use mmate_core::{HandlerError, Seat};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::database::TransactionalDatabase;
 use super::super::open::Open;
+use crate::outbox::Written;
 use crate::protocol::Claim;
 use crate::store::RecordKey;
 use crate::store::claim_call::ClaimCall;
-use mmate_core::HandlerError;
 
 /// Messages that wait, and what is known of the groups under way.
 ///
@@ -33,6 +34,7 @@ pub(super) struct Waiting<DB: TransactionalDatabase> {
     pub(super) claim: Option<Box<ClaimCall>>,
     /// It was in a group that was rolled back.
     pub(super) alone: bool,
+    pub(super) since: Instant,
     pub(super) turn: oneshot::Sender<Turn<DB>>,
 }
 
@@ -40,6 +42,8 @@ pub(super) struct Waiting<DB: TransactionalDatabase> {
 pub(super) enum Turn<DB: TransactionalDatabase> {
     /// Its handler may run.
     Run(Run<DB>),
+    /// Its batch may run.
+    Sit(Sit),
     /// It is not to run, since its claim was not granted.
     Refused(Claim),
     /// The database does not answer.
@@ -53,6 +57,23 @@ pub(super) struct Run<DB: TransactionalDatabase> {
     pub(super) until: Option<Instant>,
     pub(super) report: oneshot::Sender<Report<DB>>,
     pub(super) fate: oneshot::Receiver<Fate>,
+}
+
+/// A place in a batch that is handled in a transaction.
+pub(super) struct Sit {
+    pub(super) seat: Seat,
+    /// Whether the batch has written into an outbox.
+    pub(super) outbox: Written,
+    pub(super) report: oneshot::Sender<BatchReport>,
+    pub(super) fate: oneshot::Receiver<Fate>,
+}
+
+/// How the handling of a message in a batch ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchReport {
+    /// Whether it had come to the handler.
+    pub(super) took_part: bool,
+    pub(super) end: End,
 }
 
 /// How a handler's run in a transaction ended.
@@ -83,7 +104,9 @@ pub(super) enum Fate {
     /// It was rolled back for this reason, which is this message's own.
     Failed(HandlerError),
     /// It was rolled back, and perhaps not for this message's sake.
-    Again,
+    Again {
+        alone: bool,
+    },
     /// Nobody knows, or the database does not answer.
     Trouble,
 }
@@ -125,6 +148,18 @@ impl<DB: TransactionalDatabase> Desk<DB> {
 
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= self.size || self.waiting.front().is_some_and(|first| first.alone)
+    }
+
+    /// Since when the next group waits, unless it is full, or nobody is in it.
+    pub(super) fn gathers_since(&self) -> Option<Instant> {
+        let is_free = |waiting: &&Waiting<DB>| {
+            waiting.claim.as_ref().is_none_or(|claim| !self.busy.contains(&claim.key))
+        };
+        if self.is_full() {
+            None
+        } else {
+            self.waiting.iter().find(is_free).map(|first| first.since)
+        }
     }
 
     /// The next group: the first messages about keys that no group is under way about.

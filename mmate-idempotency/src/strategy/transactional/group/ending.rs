@@ -87,7 +87,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
     /// Rolls back: what that means for each that ran.
     pub(super) async fn give_up(&self, party: &mut Party<DB>, failure: Failure<DB>) -> Vec<Fate> {
         let ran = party.ran.len();
-        let mut fates: Vec<_> = (0..ran).map(|_| Fate::Again).collect();
+        let mut fates: Vec<_> = (0..ran).map(|_| Fate::Again { alone: true }).collect();
         // Who ran first has seen nothing of its neighbours, so what it says holds. All others may
         // have seen what is now undone.
         let first = if ran == 1 { fates.first_mut() } else { None };
@@ -128,7 +128,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
 impl<DB: TransactionalDatabase> Lane<DB> {
     /// Rolls back. What a handler has committed by itself cannot be undone: those whose effects are
     /// in it are done then, and do not run again.
-    async fn undo(&self, mut open: Open<DB>, party: &Party<DB>) {
+    pub(super) async fn undo(&self, mut open: Open<DB>, party: &Party<DB>) {
         let strategy = &self.strategy;
         if party.size > 1 && open.is_plain().await {
             let looking = DB::is_ended(open.connection());
@@ -178,9 +178,9 @@ impl<DB: TransactionalDatabase> Lane<DB> {
 }
 
 /// Nobody's fault, unless there is one only.
-fn blame(size: usize, reason: HandlerError) -> Vec<Fate> {
+pub(super) fn blame(size: usize, reason: HandlerError) -> Vec<Fate> {
     match size {
         1 => vec![Fate::Failed(reason)],
-        _ => (0..size).map(|_| Fate::Again).collect(),
+        _ => (0..size).map(|_| Fate::Again { alone: true }).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::super::database::TransactionalDatabase;
 use super::super::open::Open;
@@ -47,13 +47,15 @@ impl<DB: TransactionalDatabase> Lane<DB> {
         if linger.is_zero() {
             return;
         }
-        let full = async {
-            while !self.groups.desk().is_full() {
-                self.groups.full.notified().await;
+        // Of a full group, and of one that another lane has taken meanwhile, there is nothing to wait for.
+        while let Some(since) = self.groups.gathers_since()
+            && since.elapsed() < linger
+        {
+            tokio::select! {
+                _ = timeout_at(since + linger, self.groups.full.notified()) => {}
+                () = self.groups.flushed() => return,
             }
-        };
-        // Then as many as there are.
-        let _ = timeout(linger, full).await;
+        }
     }
 
     /// Those of the last group are told at once, and their places are taken at once: this lets their
@@ -127,8 +129,12 @@ impl<DB: TransactionalDatabase> Lane<DB> {
         let size = granted.len();
         let (ran, permits) = (Vec::with_capacity(size), Vec::with_capacity(size));
         let to_come = granted.into_iter();
-        let party = Party { to_come, ran, permits, replies: Vec::new(), size };
-        self.hold(party, open, keys).await;
+        let mut party = Party { to_come, ran, permits, replies: Vec::new(), size };
+        let fates = match self.groups.terms {
+            None => self.hold(&mut party, open).await,
+            Some(_) => self.hold_batch(&mut party, open).await,
+        };
+        self.end(party, fates, keys);
     }
 
     /// A transaction, and in it the answers to the claims, in the order of the group.
@@ -167,17 +173,22 @@ impl<DB: TransactionalDatabase> Lane<DB> {
         Ok((open, answers))
     }
 
-    /// Has the handlers run, and commits if all of them are content.
-    async fn hold(&self, mut party: Party<DB>, open: Open<DB>, keys: Keys<'_, DB>) {
+    /// Has the handlers run one after the other, and commits if all of them are content.
+    async fn hold(&self, party: &mut Party<DB>, open: Open<DB>) -> Vec<Fate> {
         let until = (party.size > 1).then(|| Instant::now() + self.groups.options.time_limit);
-        let fates = match party.run(self, open, until).await {
-            Ok(open) => self.commit(&mut party, open).await,
-            Err(failure) => self.give_up(&mut party, failure).await,
-        };
+        match party.run(self, open, until).await {
+            Ok(open) => self.commit(party, open).await,
+            Err(failure) => self.give_up(party, failure).await,
+        }
+    }
+
+    /// Tells each what became of its transaction.
+    fn end(&self, mut party: Party<DB>, fates: Vec<Fate>, keys: Keys<'_, DB>) {
         let ran = std::mem::take(&mut party.ran);
         {
             let mut desk = self.groups.desk();
-            match party.size > 1 && fates.last().is_some_and(|fate| matches!(fate, Fate::Again)) {
+            let failed = |fate: &Fate| matches!(fate, Fate::Again { alone: true });
+            match party.size > 1 && fates.last().is_some_and(failed) {
                 true => desk.shrink(party.size),
                 false => desk.grow(party.size),
             }

@@ -1,8 +1,10 @@
 //! A message's way through its group.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use mmate_core::{Context, HandlerError, Next, Outcome};
+use mmate_core::{Context, HandlerError, Next, Outcome, Seat};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::database::TransactionalDatabase;
@@ -10,11 +12,11 @@ use super::super::misuse::TxMisused;
 use super::super::open::{Host, Slot};
 use super::super::{MOST_DEFERRALS, MOST_REPETITIONS, Transactional, attempt, verdict};
 use super::Groups;
-use super::desk::{End, Fate, Report, Run, Turn};
+use super::desk::{BatchReport, End, Fate, Report, Run, Sit, Turn};
+use crate::outbox::Written;
 use crate::protocol::Claim;
 use crate::store::claim_call::ClaimCall;
 use crate::strategy::answers;
-use std::sync::Arc;
 
 /// Handles a message in a group; and once more, alone, if the group had to be rolled back.
 pub(in super::super) async fn handle<DB: TransactionalDatabase>(
@@ -30,8 +32,9 @@ pub(in super::super) async fn handle<DB: TransactionalDatabase>(
         let claim = request.as_ref().map(|request| Box::new(ClaimCall::from(request)));
         let key = request.map(|request| request.key);
         let turn = timeout_at(until, groups.join(strategy, claim, alone)).await;
-        let run = match turn {
-            Ok(Ok(Turn::Run(run))) => run,
+        let course = match turn {
+            Ok(Ok(Turn::Run(run))) => Course::Own(run),
+            Ok(Ok(Turn::Sit(sit))) => Course::Batch(sit),
             Ok(Ok(Turn::Refused(claim))) => return Ok(refusal(context, claim)),
             Ok(Ok(Turn::Trouble) | Err(_)) => return Ok(verdict::trouble()),
             Err(_) => {
@@ -46,8 +49,13 @@ pub(in super::super) async fn handle<DB: TransactionalDatabase>(
             Some(key) => drop(context.insert(key)),
             None => context.mark_unprotected(),
         }
-        if let Some(result) = run.handle(strategy, context, next).await {
-            match attempt::End::of::<DB>(result) {
+        let ended = match course {
+            Course::Own(run) => run.handle(strategy, context, next).await,
+            Course::Batch(sit) => sit.handle(context, next).await,
+        };
+        match ended {
+            Ended::Again { alone: from_now_on } => alone = from_now_on,
+            Ended::For(result) => match attempt::End::of::<DB>(result) {
                 attempt::End::Outcome(result) => return result,
                 attempt::End::GaveWay { again: true, .. } if repetitions < MOST_REPETITIONS => {
                     repetitions += 1;
@@ -60,9 +68,8 @@ pub(in super::super) async fn handle<DB: TransactionalDatabase>(
                 attempt::End::GaveWay { .. } | attempt::End::InDoubt => {
                     return Ok(verdict::trouble());
                 }
-            }
+            },
         }
-        alone = true;
         context.start_over();
     }
 }
@@ -77,14 +84,26 @@ fn refusal(context: &Context, claim: Claim) -> Outcome {
     }
 }
 
+/// How a message may be handled.
+enum Course<DB: TransactionalDatabase> {
+    Own(Run<DB>),
+    Batch(Sit),
+}
+
+/// How a run ended.
+enum Ended {
+    For(Result<Outcome, HandlerError>),
+    Again { alone: bool },
+}
+
 impl<DB: TransactionalDatabase> Run<DB> {
-    /// Runs the handler, and waits for what becomes of its transaction. `None` if it is to run again.
+    /// Runs the handler, and waits for what becomes of its transaction.
     async fn handle(
         self,
         strategy: &Transactional<DB>,
         context: &mut Context,
         next: Next<'_>,
-    ) -> Option<Result<Outcome, HandlerError>> {
+    ) -> Ended {
         let Self { open, until, report, fate } = self;
         let host = Host::new(open);
         context.insert(host.slot());
@@ -111,12 +130,38 @@ impl<DB: TransactionalDatabase> Run<DB> {
         };
         // Nobody listens if the runtime ends.
         let _ = report.send(Report { open, end, reply });
-        match fate.await {
-            Ok(Fate::Committed | Fate::RolledBack) => result,
-            Ok(Fate::Failed(error)) => Some(Err(error)),
-            Ok(Fate::Again) => None,
-            Ok(Fate::Trouble) | Err(_) => Some(Ok(verdict::trouble())),
+        ended(result, fate).await
+    }
+}
+
+impl Sit {
+    /// Goes on to the batch, and waits for what becomes of its transaction.
+    async fn handle(self, context: &mut Context, next: Next<'_>) -> Ended {
+        let Self { seat, outbox, report, fate } = self;
+        context.insert(seat);
+        let result = next.run(context).await;
+        let took_part = context.remove::<Seat>().is_some_and(|seat| seat.is_taken());
+        let end = if result.as_ref().is_ok_and(is_good) { End::Good } else { End::Bad };
+        let _ = report.send(BatchReport { took_part, end });
+        let ended = ended(Some(result), fate).await;
+        if let (true, Some(written)) = (outbox.is_noted(), context.extension::<Written>()) {
+            written.note();
         }
+        ended
+    }
+}
+
+/// What has to come of a handler's result, when it is known what became of its transaction.
+async fn ended(
+    result: Option<Result<Outcome, HandlerError>>,
+    fate: oneshot::Receiver<Fate>,
+) -> Ended {
+    match (fate.await, result) {
+        (Ok(Fate::Committed | Fate::RolledBack), Some(result)) => Ended::For(result),
+        (Ok(Fate::Committed | Fate::RolledBack), None) => Ended::Again { alone: true },
+        (Ok(Fate::Failed(error)), _) => Ended::For(Err(error)),
+        (Ok(Fate::Again { alone }), _) => Ended::Again { alone },
+        (Ok(Fate::Trouble) | Err(_), _) => Ended::For(Ok(verdict::trouble())),
     }
 }
 

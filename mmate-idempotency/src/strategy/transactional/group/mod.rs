@@ -2,8 +2,10 @@
 //!
 //! Each message goes through its middleware on a task of its own. At the desk it waits for its turn;
 //! a lane takes what waits there, begins a transaction, claims for all of them, and hands the
-//! transaction to one after the other. What each reports decides whether the lane commits.
+//! transaction to one after the other, or to one handler of all of them. What each reports decides
+//! whether the lane commits.
 
+mod batch;
 mod desk;
 mod ending;
 mod lane;
@@ -11,14 +13,18 @@ mod member;
 mod meters;
 mod party;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use mmate_core::{BatchTerms, Context};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::batch::BatchTx;
 use self::desk::{Desk, Turn, Waiting};
 use self::lane::Lane;
 pub(super) use self::member::handle;
@@ -94,6 +100,8 @@ impl Default for GroupCommit {
 /// The groups of a strategy and its clones.
 pub(super) struct Groups<DB: TransactionalDatabase> {
     options: GroupCommit,
+    /// Of batches, if each group is one.
+    terms: Option<BatchTerms>,
     desk: Mutex<Desk<DB>>,
     /// Tells a lane that lingers.
     full: Notify,
@@ -103,11 +111,23 @@ pub(super) struct Groups<DB: TransactionalDatabase> {
 
 impl<DB: TransactionalDatabase> Groups<DB> {
     pub(super) fn new(options: GroupCommit, connections: u32) -> Arc<Self> {
+        Self::with_terms(options, connections, None)
+    }
+
+    /// Groups that are batches.
+    fn of_batches(options: GroupCommit, connections: u32, terms: &BatchTerms) -> Arc<Self> {
+        let (size, linger) = (terms.messages().max(1), terms.within());
+        let options = GroupCommit { size, linger, ..options };
+        Self::with_terms(options, connections, Some(terms.clone()))
+    }
+
+    fn with_terms(options: GroupCommit, connections: u32, terms: Option<BatchTerms>) -> Arc<Self> {
         let connections = usize::try_from(connections).unwrap_or(usize::MAX).max(1);
         let in_flight = options.in_flight.min(connections);
         let options = GroupCommit { in_flight, ..options };
         Arc::new(Self {
             options,
+            terms,
             desk: Mutex::new(Desk::new(options.size)),
             full: Notify::new(),
             lanes: TaskTracker::new(),
@@ -122,6 +142,14 @@ impl<DB: TransactionalDatabase> Groups<DB> {
 
     pub(super) fn options(&self) -> GroupCommit {
         self.options
+    }
+
+    /// Waits until no group is to wait for more.
+    async fn flushed(&self) {
+        match &self.terms {
+            Some(terms) => terms.flushed().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits for the groups that are under way, for so long.
@@ -145,7 +173,7 @@ impl<DB: TransactionalDatabase> Groups<DB> {
         let (turn, given) = oneshot::channel();
         let opens_lane = {
             let mut desk = self.desk();
-            desk.queue(Waiting { claim, alone, turn });
+            desk.queue(Waiting { claim, alone, since: Instant::now(), turn });
             if desk.is_full() {
                 self.full.notify_one();
             }
@@ -158,6 +186,10 @@ impl<DB: TransactionalDatabase> Groups<DB> {
         given
     }
 
+    fn gathers_since(&self) -> Option<Instant> {
+        self.desk().gathers_since()
+    }
+
     fn desk(&self) -> MutexGuard<'_, Desk<DB>> {
         // Nothing panics while it is held.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,6 +197,49 @@ impl<DB: TransactionalDatabase> Groups<DB> {
 
     fn meters(&self, store: &'static str) -> &GroupMeters {
         self.meters.get_or_init(|| GroupMeters::new(store))
+    }
+}
+
+/// The groups that are batches, by the subscription whose handler takes them.
+pub(super) struct Batches<DB: TransactionalDatabase>(Mutex<ByPlace<DB>>);
+
+/// Service, subscription and instance.
+type ByPlace<DB> = HashMap<[String; 3], Arc<Groups<DB>>>;
+
+impl<DB: TransactionalDatabase> Batches<DB> {
+    /// The groups of the message's subscription, if its handler takes batches.
+    pub(super) fn of(
+        &self,
+        context: &Context,
+        strategy: &Transactional<DB>,
+    ) -> Option<Arc<Groups<DB>>> {
+        let terms = context.batches()?;
+        let place = [context.service(), context.subscription(), context.instance()];
+        let groups = self
+            .lock()
+            .entry(place.map(str::to_owned))
+            .or_insert_with(|| {
+                let options = strategy.groups.as_ref().map(|groups| groups.options);
+                let connections = strategy.pool.options().get_max_connections();
+                Groups::of_batches(options.unwrap_or_default(), connections, terms)
+            })
+            .clone();
+        Some(groups)
+    }
+
+    pub(super) async fn finish(&self, limit: Duration) {
+        let all: Vec<_> = self.lock().values().cloned().collect();
+        join_all(all.iter().map(|groups| groups.finish(limit))).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ByPlace<DB>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<DB: TransactionalDatabase> Default for Batches<DB> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
 }
 
