@@ -9,6 +9,7 @@ mod channels;
 mod checker;
 mod letters;
 mod network;
+mod poison;
 mod processes;
 
 use std::sync::Arc;
