@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[cfg(feature = "tls")]
-#[path = "rabbitmq/certificates.rs"]
-mod certificates;
 #[path = "rabbitmq/proxy.rs"]
 mod proxy;
 
@@ -123,7 +120,7 @@ async fn the_password_is_in_no_log_no_error_and_no_debug_text() {
 /// Connects with a client certificate, and fails to. Returns its key, of which no line may be told.
 #[cfg(feature = "tls")]
 async fn over_tls(told: &mut String) -> String {
-    let authority = certificates::Authority::new("good");
+    let authority = mmate_test_support::Authority::new("good");
     let listener = authority.strict_listener(authority.server("localhost"));
     let start = || RabbitMq::options().tls(listener).start().unwrap();
     let server = tokio::task::spawn_blocking(start).await.unwrap();

@@ -23,6 +23,8 @@ pub use store::MySqlStore;
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
+#[cfg(feature = "redis-tls")]
+pub use store::RedisTls;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{MemoryStore, Permit, Store, StoreError};

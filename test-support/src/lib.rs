@@ -23,6 +23,7 @@
 //! A server ends with the value that stands for it. It ends too, and its folder is removed, when the test process panics,
 //! is interrupted or is killed.
 
+mod certificates;
 mod error;
 mod folder;
 mod mariadb;
@@ -36,6 +37,7 @@ mod server;
 mod shared;
 mod unique;
 
+pub use certificates::{Authority, Pair};
 pub use error::{CtlError, LogTail, StartError, StartFailure, StopError};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use port::Port;

@@ -3,8 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bodies;
-#[cfg(feature = "tls")]
-mod certificates;
 mod connecting;
 mod dead_letters;
 mod delays;

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use mmate_amqp::{Amqp, Tls};
 use mmate_core::TransportErrorKind as Kind;
 use mmate_core::transport::{Connection, Transport};
-use mmate_test_support::{RabbitMq, amqp_url};
+use mmate_test_support::{Authority, Pair, RabbitMq, amqp_url};
 
-use crate::certificates::{Authority, Pair};
 use crate::proxy::Proxy;
 use crate::support::{
     PATIENCE, ack, blocking, broker, connect, event, id_of, next, plan, publish_all, until,

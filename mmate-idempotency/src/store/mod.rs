@@ -37,6 +37,8 @@ pub(crate) use metered::Metered;
 pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+#[cfg(feature = "redis-tls")]
+pub use redis::RedisTls;
 #[cfg(feature = "redis")]
 pub use redis::{InvalidPrefix, RedisStore};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

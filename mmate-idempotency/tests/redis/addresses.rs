@@ -8,7 +8,9 @@ use crate::house::done;
 
 #[tokio::test]
 async fn what_is_no_address_is_refused_at_once() {
-    for url in ["", "127.0.0.1", "amqp://127.0.0.1/", "redis://127.0.0.1/name", "rediss://host/"] {
+    for url in
+        ["", "127.0.0.1", "amqp://127.0.0.1/", "redis://127.0.0.1/name", "rediss://host/#insecure"]
+    {
         let error = RedisStore::connect(url).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Permanent, "{url:?}: {error}");
         assert!(error.to_string().starts_with("failed to use the address of Redis: "), "{error}");

@@ -16,3 +16,5 @@ mod keeping;
 mod keys;
 mod outages;
 mod stores;
+#[cfg(feature = "redis-tls")]
+mod tls;

@@ -30,6 +30,7 @@ const NEVER: [&str; 4] = ["NOAUTH", "WRONGPASS", "NOPERM", "WRONGTYPE"];
 fn kind(error: &RedisError) -> StoreErrorKind {
     match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => StoreErrorKind::Unavailable,
+        ErrorKind::Io if is_mistrust(error) => StoreErrorKind::Permanent,
         ErrorKind::Server(kind) => match kind {
             ServerErrorKind::BusyLoading
             | ServerErrorKind::TryAgain
@@ -55,6 +56,12 @@ fn kind(error: &RedisError) -> StoreErrorKind {
         | ErrorKind::Extension => StoreErrorKind::Permanent,
         _ => StoreErrorKind::Unknown,
     }
+}
+
+/// Whether one of the two does not trust the other, as rustls says it.
+fn is_mistrust(error: &RedisError) -> bool {
+    let text = error.to_string();
+    ["invalid peer certificate", "received fatal alert"].iter().any(|part| text.contains(part))
 }
 
 /// Whether the error has one of these codes: as its own, or, before Redis 7, within the text of the

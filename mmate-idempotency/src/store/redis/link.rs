@@ -17,7 +17,7 @@ use crate::store::StoreError;
 
 /// Where the records are.
 pub(super) enum Target {
-    Node(Client),
+    Node(Box<Client>),
     /// Each of these asks the same sentinels, the first one without a password.
     Sentinel(Vec<SentinelClient>),
     Cluster(Box<ClusterClient>),

@@ -7,6 +7,8 @@ mod key;
 mod link;
 mod place;
 mod script;
+#[cfg(feature = "redis-tls")]
+mod tls;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +23,10 @@ use self::keeping::Keeping;
 pub use self::key::InvalidPrefix;
 use self::key::Prefix;
 use self::link::{Link, silence};
+use self::place::Tls;
 use self::script::Settings;
+#[cfg(feature = "redis-tls")]
+pub use self::tls::RedisTls;
 use super::coalesce::{Call, Coalescer};
 use super::{ClaimRequest, ManualClock, Permit, Promises, Store, StoreError, StoreErrorKind};
 use crate::protocol::{Claim, Held, Retention};
@@ -66,14 +71,15 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl RedisStore {
     /// Records on one server; `url` is `redis://[user][:password@]host[:port][/database]`, or
-    /// `unix:///path/of/a.sock`.
+    /// `unix:///path/of/a.sock`. With the feature `redis-tls`, `rediss://` is TLS; certificates are
+    /// always verified.
     ///
     /// A connection that breaks is made anew.
     ///
     /// # Errors
     /// When the URL is not one, or the server cannot be reached or refuses.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, StoreError> {
-        Self::on(place::node(url.as_ref())?).await
+        Self::on(place::node(url.as_ref(), &Tls::default())?).await
     }
 
     /// Records on the server that is the master of that name, by these Sentinels; after a failover,
@@ -99,7 +105,7 @@ impl RedisStore {
         master_name: impl AsRef<str>,
         urls: impl IntoIterator<Item = U>,
     ) -> Result<Self, StoreError> {
-        Self::on(place::sentinel(master_name.as_ref(), urls)?).await
+        Self::on(place::sentinel(master_name.as_ref(), urls, &Tls::default())?).await
     }
 
     /// Records in a cluster, of which these are some nodes. Records spread evenly over the nodes,
@@ -120,7 +126,7 @@ impl RedisStore {
     pub async fn cluster<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
     ) -> Result<Self, StoreError> {
-        Self::on(place::cluster(urls)?).await
+        Self::on(place::cluster(urls, &Tls::default())?).await
     }
 
     async fn on(link: Link) -> Result<Self, StoreError> {
