@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sqlx::Pool;
 
 use super::SequenceDatabase;
+use super::limits::{Text, check};
 use crate::store::sql::check_name;
 use crate::store::{InvalidTableName, StoreError, StoreErrorKind};
 
@@ -43,7 +44,6 @@ pub struct Sequence<DB> {
 }
 
 const DEFAULT_TABLE: &str = "message_sequences";
-const LONGEST: usize = 255;
 
 impl<DB: SequenceDatabase> Sequence<DB> {
     /// The sequence of this name, 255 bytes at most. Each key of each name counts for itself.
@@ -103,16 +103,8 @@ impl<DB: SequenceDatabase> Sequence<DB> {
     }
 
     fn check(&self, key: &str) -> Result<(), StoreError> {
-        for (what, text) in [("sequence's name", &*self.name), ("key", key)] {
-            if text.len() > LONGEST || text.contains('\0') {
-                let wrong = format!(
-                    "a {what} has {LONGEST} bytes at most and no NUL; this one has {} bytes",
-                    text.len()
-                );
-                return Err(StoreError::new(StoreErrorKind::Permanent, "take a number", wrong));
-            }
-        }
-        Ok(())
+        check(Text::Name, &self.name)?;
+        check(Text::Key, key)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) use metered::Metered;
 pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+#[cfg(feature = "redis")]
+pub(crate) use redis::Code;
 #[cfg(feature = "redis-tls")]
 pub use redis::RedisTls;
 #[cfg(feature = "redis")]

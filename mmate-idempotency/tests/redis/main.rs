@@ -15,6 +15,7 @@ mod forgetting;
 mod keeping;
 mod keys;
 mod outages;
+mod sequences;
 mod stores;
 #[cfg(feature = "redis-tls")]
 mod tls;

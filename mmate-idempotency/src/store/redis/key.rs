@@ -29,6 +29,10 @@ impl Prefix {
         }
     }
 
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// `mmate:{}:9:inventory:order-4711`
     ///
     /// The length of the scope says where it ends, whatever stands in scope and id. In a cluster the

@@ -1,6 +1,7 @@
 //! Records in Redis.
 
 mod calls;
+mod eval;
 mod failure;
 mod keeping;
 mod key;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::calls::Calls;
+pub(crate) use self::eval::Code;
 use self::failure::failed;
 use self::keeping::Keeping;
 pub use self::key::InvalidPrefix;
