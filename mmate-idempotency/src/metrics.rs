@@ -15,6 +15,7 @@ const UNCERTAIN: &str = "mmate_uncertain_total";
 const STORE_FAILURES: &str = "mmate_store_failures_total";
 const EVICTED: &str = "mmate_records_evicted_total";
 const PURGED: &str = "mmate_records_purged_total";
+const PURGE_FAILURES: &str = "mmate_purge_failures_total";
 const CALLS: &str = "mmate_store_call_seconds";
 const STALE: &str = "mmate_stale_calls_total";
 const HELD: &str = "mmate_claims_held";
@@ -32,6 +33,7 @@ pub(crate) struct Meters {
     pub(crate) uncertain: Counter,
     pub(crate) store_failure: Counter,
     purged: Counter,
+    purge_failure: Counter,
     /// Claims that are held now.
     pub(crate) held: Gauge,
     pub(crate) reply_not_kept: Counter,
@@ -53,6 +55,7 @@ impl Meters {
             uncertain: counter!(UNCERTAIN, "store" => store),
             store_failure: counter!(STORE_FAILURES, "store" => store),
             purged: counter!(PURGED, "store" => store),
+            purge_failure: counter!(PURGE_FAILURES, "store" => store),
             held: gauge!(HELD, "store" => store),
             reply_not_kept: counter!(REPLIES_NOT_KEPT, "store" => store),
         }
@@ -71,6 +74,10 @@ impl Meters {
 
     pub(crate) fn purged(&self, records: u64) {
         self.purged.increment(records);
+    }
+
+    pub(crate) fn purge_failed(&self) {
+        self.purge_failure.increment(1);
     }
 }
 
@@ -117,6 +124,7 @@ fn describe() {
     describe_gauge!(HELD, "Claims that are held now.");
     describe_counter!(EVICTED, "Done records forgotten before their window was over.");
     describe_counter!(PURGED, "Records removed after their time was over.");
+    describe_counter!(PURGE_FAILURES, "Purges that failed; old records stay until one works.");
     describe_counter!(
         RUNS,
         "Calls of work that is done once per key, by how they ended (fresh, replayed, failed, busy, \

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use mmate_core::{HandlerError, Idempotency, InProcess, Outgoing, Running, Service, Subscription};
 use mmate_idempotency::protocol::{Claim, Held, Retention};
 use mmate_idempotency::store::{ClaimRequest, Promises, StoreErrorKind};
@@ -88,6 +90,99 @@ fn a_duplicate_is_logged_with_why_and_since_when() {
         }
         running.stop().await.unwrap();
     });
+}
+
+/// S39: one failure is not worth a line, and many in a row are worth one.
+#[test]
+fn purges_that_fail_are_counted_and_warned_of_once_until_one_works() {
+    let recorder = DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || logged(warned_of_purges));
+    let counters = recorder.snapshotter().snapshot().into_vec();
+    let (.., failures) = counters
+        .into_iter()
+        .find(|(key, ..)| key.key().name() == "mmate_purge_failures_total")
+        .unwrap();
+    assert_eq!(failures, DebugValue::Counter(20));
+}
+
+async fn warned_of_purges(log: Log) {
+    let purges = Purges::default();
+    let running = start(&InProcess::new(), purges.clone()).await;
+    let told = || -> Vec<String> {
+        let lines = log.lines();
+        let told = lines.iter().filter(|line| line.contains("WARN") || line.contains("INFO"));
+        told.filter(|line| line.contains("old records")).cloned().collect()
+    };
+    purges.until(2).await;
+    assert!(told().is_empty(), "{:?}", told());
+    purges.until(20).await;
+    let [pile_up] = &told()[..] else { panic!("one line, not {:?}", told()) };
+    for part in ["WARN", "pile up", "store=\"purges\"", "permission denied", "failures=3"] {
+        assert!(pile_up.contains(part), "{part} is not in {pile_up}");
+    }
+    purges.work.store(true, Ordering::SeqCst);
+    purges.until(25).await;
+    let lines = told();
+    assert!(lines.len() == 2 && lines[1].contains("purged again"), "{lines:?}");
+    running.stop().await.unwrap();
+}
+
+/// A store whose purges fail.
+#[derive(Clone, Default)]
+struct Purges {
+    store: MemoryStore,
+    count: Arc<AtomicU64>,
+    work: Arc<AtomicBool>,
+}
+
+impl Purges {
+    /// Waits until so many were tried and told of.
+    async fn until(&self, count: u64) {
+        while self.count.load(Ordering::SeqCst) < count {
+            sleep(Duration::from_secs(1)).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[async_trait]
+impl Store for Purges {
+    fn name(&self) -> &'static str {
+        "purges"
+    }
+
+    fn promises(&self) -> Promises {
+        self.store.promises()
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        self.store.claim(request).await
+    }
+
+    async fn heartbeat(&self, permit: &Permit, lease: Duration) -> Result<Held, StoreError> {
+        self.store.heartbeat(permit, lease).await
+    }
+
+    async fn complete(&self, permit: &Permit, reply: Option<Bytes>) -> Result<Held, StoreError> {
+        self.store.complete(permit, reply).await
+    }
+
+    async fn release(&self, permit: &Permit) -> Result<Held, StoreError> {
+        self.store.release(permit).await
+    }
+
+    async fn purge(&self, _: u32) -> Result<u64, StoreError> {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if self.work.load(Ordering::SeqCst) {
+            return Ok(0);
+        }
+        let why = "permission denied";
+        Err(StoreError::new(StoreErrorKind::Permanent, "remove old records", why))
+    }
 }
 
 /// A store that is down.
