@@ -23,6 +23,9 @@ pub trait Harness: Send + Sync + 'static {
     /// Moves the store's clock on.
     async fn advance(&self, by: Duration);
 
+    /// Moves the store's clock back.
+    async fn turn_back(&self, by: Duration);
+
     /// What the store's clock shows. It stands still unless it is moved.
     async fn now(&self) -> Time;
 

@@ -30,6 +30,9 @@
 //!     async fn advance(&self, by: Duration) {
 //!         self.1.advance(by);
 //!     }
+//!     async fn turn_back(&self, by: Duration) {
+//!         self.1.turn_back(by);
+//!     }
 //!     async fn now(&self) -> Time {
 //!         self.1.now()
 //!     }
@@ -113,6 +116,8 @@ macro_rules! store_conformance {
                 a_heartbeat_sets_the_lease_and_adds_nothing,
                 attempts_are_counted_across_takeovers_and_releases,
                 what_was_abandoned_is_forgotten_a_window_after_its_lease,
+                a_clock_that_goes_back_ends_no_claim_and_forgets_nothing,
+                who_was_overtaken_stays_so_when_the_clock_goes_back,
             }
             concurrency {
                 of_many_at_once_one_is_granted,

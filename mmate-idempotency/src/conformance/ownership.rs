@@ -185,3 +185,47 @@ pub async fn what_was_abandoned_is_forgotten_a_window_after_its_lease(harness: &
     assert_eq!(stage.release(&permit).await, Held::Refused);
     assert_busy(&stage.claim("a").await);
 }
+
+/// S14, S18: whoever sets the clock back, the work that is held stays held, and what is done stays
+/// done. Only a takeover has to wait for longer.
+pub async fn a_clock_that_goes_back_ends_no_claim_and_forgets_nothing(harness: &impl Harness) {
+    const BACK: Duration = Duration::from_secs(1800);
+    let stage = Stage::on(harness).await;
+    harness.advance(2 * BACK).await;
+    let (held, given_back) = (stage.granted("held").await, stage.granted("given back").await);
+    let done = stage.granted("done").await;
+    assert_eq!(stage.complete(&done).await, Held::Yes);
+    assert_eq!(stage.release(&given_back).await, Held::Yes);
+    harness.turn_back(BACK).await;
+    assert_eq!(stage.claim("held").await, Claim::Busy { remaining: BACK + LEASE });
+    assert_duplicate(&stage.claim("done").await);
+    assert_eq!(stage.complete(&done).await, Held::Yes);
+    let again = stage.granted("given back").await;
+    assert!(again.fence() > given_back.fence());
+    assert_eq!(stage.release(&given_back).await, Held::Refused);
+    // The next heartbeat is by the new time.
+    assert_eq!(stage.heartbeat(&held).await, Held::Yes);
+    assert_eq!(stage.claim("held").await, Claim::Busy { remaining: LEASE });
+    assert_eq!(stage.complete(&held).await, Held::Yes);
+    assert_duplicate(&stage.claim("held").await);
+}
+
+/// S19
+pub async fn who_was_overtaken_stays_so_when_the_clock_goes_back(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    harness.advance(WINDOW).await;
+    let zombie = stage.granted("a").await;
+    harness.advance(LEASE).await;
+    let second = stage.granted("a").await;
+    // To a time at which the first lease was good.
+    harness.turn_back(LEASE).await;
+    assert_eq!(stage.heartbeat(&zombie).await, Held::Refused);
+    assert_eq!(stage.complete(&zombie).await, Held::Refused);
+    assert_busy(&stage.claim("a").await);
+    assert_eq!(stage.release(&second).await, Held::Yes);
+    let third = stage.granted("a").await;
+    assert!(third.fence() > second.fence());
+    assert_eq!(stage.complete(&second).await, Held::Refused);
+    assert_eq!(stage.complete(&third).await, Held::Yes);
+    assert_duplicate(&stage.claim("a").await);
+}

@@ -46,6 +46,13 @@ impl ManualClock {
         let moved = self.now() + by;
         self.0.store(moved.as_millis(), Ordering::SeqCst);
     }
+
+    /// Moves it back, as somebody may who sets the clock of a machine.
+    pub fn turn_back(&self, by: Duration) {
+        let by = (Time::default() + by).as_millis();
+        let moved = self.now().as_millis().saturating_sub(by);
+        self.0.store(moved, Ordering::SeqCst);
+    }
 }
 
 impl Default for ManualClock {

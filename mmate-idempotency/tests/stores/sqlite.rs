@@ -30,6 +30,10 @@ impl Harness for OnSqlite {
         self.clock.advance(by);
     }
 
+    async fn turn_back(&self, by: Duration) {
+        self.clock.turn_back(by);
+    }
+
     async fn now(&self) -> Time {
         self.clock.now()
     }

@@ -61,6 +61,10 @@ impl Harness for OnPostgres {
         self.clock.advance(by);
     }
 
+    async fn turn_back(&self, by: Duration) {
+        self.clock.turn_back(by);
+    }
+
     async fn now(&self) -> Time {
         self.clock.now()
     }
@@ -98,6 +102,10 @@ mod serializable {
 
         async fn advance(&self, by: Duration) {
             self.0.clock.advance(by);
+        }
+
+        async fn turn_back(&self, by: Duration) {
+            self.0.clock.turn_back(by);
         }
 
         async fn now(&self) -> Time {
