@@ -11,6 +11,7 @@ use crate::message::{Envelope, Malformed, Message, MessageId, Meta};
 use crate::outcome::{DeadReason, HandlerError};
 use crate::publisher::{Lineage, Publisher, hops};
 use crate::reply::ReplyPolicy;
+use crate::trace::TraceParent;
 use crate::transport::Delivery;
 
 /// All that is known while one message is handled: middleware sees it, extractors read from it.
@@ -300,6 +301,18 @@ impl Context {
     /// Takes a value away again.
     pub fn remove<T: Send + Sync + 'static>(&mut self) -> Option<T> {
         self.extensions.remove()
+    }
+
+    /// Where the handling of this message stands in its trace: the span of the handling with the
+    /// feature `otel`, if that is exported, or else what the message's `traceparent` says.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        crate::trace::place(&self.message.headers)
+    }
+
+    /// Links the span of this handling to a place in another trace, with the feature `otel`.
+    pub fn link_trace(&self, to: TraceParent) {
+        crate::trace::link(to);
     }
 
     /// A value of the service's state.

@@ -54,6 +54,7 @@ pub use subscription::{
     SubscriptionBuilder,
 };
 pub use topic::{InvalidTopic, InvalidTopicPattern, Topic, TopicPattern};
+pub use trace::{InvalidTraceParent, TraceParent};
 pub use transport::{
     Connection, Declare, PublishError, QueueKind, Settled, Transport, TransportError,
     TransportErrorKind,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::reply::{Answer, ReplyError};
+use crate::trace::TraceParent;
 
 /// An error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -48,19 +49,28 @@ pub struct Duplicate {
     /// What the first copy was answered. It is sent again, marked as replayed; without it a
     /// duplicate of a request is not answered.
     pub answer: Option<Answer>,
+    /// Where in its trace the first copy was handled.
+    pub first_trace: Option<TraceParent>,
 }
 
 impl Duplicate {
     /// A duplicate for this reason.
     #[must_use]
     pub fn new(reason: DuplicateReason, since: Option<SystemTime>) -> Self {
-        Self { reason, since, answer: None }
+        Self { reason, since, answer: None, first_trace: None }
     }
 
     /// Adds what the first copy was answered.
     #[must_use]
     pub fn answered(mut self, answer: Answer) -> Self {
         self.answer = Some(answer);
+        self
+    }
+
+    /// Adds where in its trace the first copy was handled, if that is known.
+    #[must_use]
+    pub fn first_trace(mut self, place: Option<TraceParent>) -> Self {
+        self.first_trace = place;
         self
     }
 }

@@ -5,8 +5,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use mmate_core::transport::Publication;
-use mmate_core::{HandlerError, InProcess, Outgoing, Publisher, Service, Subscription};
-use opentelemetry::trace::{SpanKind, Status, TracerProvider};
+use mmate_core::{
+    Context, HandlerError, InProcess, Middleware, Next, Outcome, Outgoing, Publisher, Service,
+    Subscription, TraceParent,
+};
+use opentelemetry::trace::{SpanContext, SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tracing::Instrument;
@@ -27,6 +30,24 @@ async fn refuse() -> Result<(), HandlerError> {
     Err(HandlerError::permanent("no such customer"))
 }
 
+/// Where the work was done before, as a strategy against duplicates knows it.
+const BEFORE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// What it found of the place of the handling.
+static PLACE: Mutex<Option<TraceParent>> = Mutex::new(None);
+
+/// Links the handling to what was before.
+struct Links;
+
+#[async_trait::async_trait]
+impl Middleware for Links {
+    async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
+        *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = context.trace_parent();
+        context.link_trace(BEFORE.parse().unwrap());
+        next.run(context).await
+    }
+}
+
 /// What OpenTelemetry's conventions call an attribute.
 fn attribute(span: &SpanData, name: &str) -> Option<String> {
     let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == name)?;
@@ -43,7 +64,9 @@ async fn a_handling_is_a_child_of_the_publication_and_the_trace_goes_on() {
 
     let broker = InProcess::new();
     let running = Service::new("billing")
-        .subscribe(Subscription::per_service("bill", ["order.paid.*"]).handler(bill))
+        .subscribe(
+            Subscription::per_service("bill", ["order.paid.*"]).middleware(Links).handler(bill),
+        )
         .subscribe(Subscription::per_service("book", ["invoice.created.*"]).handler(refuse))
         .start(broker.clone())
         .await
@@ -93,6 +116,10 @@ async fn a_handling_is_a_child_of_the_publication_and_the_trace_goes_on() {
     ] {
         assert_eq!(attribute(handled, name).as_deref(), Some(value), "{name}");
     }
+    let place = PLACE.lock().unwrap().take().unwrap();
+    let (own, linked) = (&handled.span_context, &handled.links[0].span_context);
+    let named = |c: &SpanContext| format!("00-{}-{}-01", c.trace_id(), c.span_id());
+    assert_eq!((place.to_string(), named(linked)), (named(own), BEFORE.to_owned()));
     let later = spans
         .iter()
         .find(|s| attribute(s, "messaging.message.id").as_deref() == Some("receipt-7"))

@@ -42,7 +42,7 @@ if command == 'claim' then
             'attempt', digits(attempt), 'taken_over', taken_over, 'fingerprint', content,
             'claimed_at', digits(now), 'lease_until', digits(now + lease),
             'subscription', ARGV[7], 'service_name', ARGV[8], 'instance', ARGV[9],
-            'correlation_id', ARGV[10], 'message_type', ARGV[11])
+            'correlation_id', ARGV[10], 'message_type', ARGV[11], 'trace_parent', ARGV[12])
         redis.call('HDEL', key, 'processed_at', 'reply')
         keep_until(now + lease + kept)
         return {'granted', digits(fence), digits(attempt), taken_over}
@@ -62,8 +62,8 @@ if command == 'claim' then
     elseif differs then
         return {'conflict'}
     elseif status == 'done' then
-        local seen = redis.call('HMGET', key, 'processed_at', 'subscription', 'reply')
-        return {'duplicate', seen[1], seen[2], seen[3]}
+        local seen = redis.call('HMGET', key, 'processed_at', 'subscription', 'reply', 'trace_parent')
+        return {'duplicate', seen[1], seen[2], seen[3], seen[4]}
     elseif now < lease_until then
         return {'busy', digits(lease_until - now)}
     else

@@ -116,6 +116,7 @@ impl Store for Broken {
             by: request.claimant.subscription.into(),
             fingerprint: request.fingerprint,
             lease: request.lease,
+            trace: request.trace,
         };
         if self.defect == Defect::CheckThenMark {
             let is_free = !self.records.lock().unwrap().contains_key(&self.key(&request.key));
@@ -129,7 +130,8 @@ impl Store for Broken {
             (Defect::AckWhenBusy, Claim::Busy { .. }) => {
                 let since = self.clock.now();
                 let by = "reserve-stock".into();
-                let seen = mmate_idempotency::protocol::Seen { since, by, reply: None };
+                let seen =
+                    mmate_idempotency::protocol::Seen { since, by, reply: None, trace: None };
                 claim = Claim::Duplicate(seen);
             }
             (Defect::MarkBeforeTheHandler, Claim::Granted(grant)) => {

@@ -67,25 +67,31 @@ async fn start(broker: &InProcess, store: impl Store) -> Running {
     Service::new("s").subscribe(subscription).start(broker.clone()).await.unwrap()
 }
 
-async fn publish(running: &Running, id: &str) {
+async fn publish(running: &Running, id: &str, trace: &str) {
     let message = Outgoing::event("thing.made.eu", "Thing", "payload").id_text(id);
     let message = message.correlation_id("conversation-7".parse().unwrap());
+    let message = message.header("traceparent", trace);
     running.publisher().publish(message).await.unwrap();
 }
 
+/// A place in a trace.
+const FIRST: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 /// S48
 #[test]
-fn a_duplicate_is_logged_with_why_and_since_when() {
+fn a_duplicate_is_logged_with_why_since_when_and_the_trace_of_the_first() {
     logged(async |log| {
         let broker = InProcess::new();
         let running = start(&broker, MemoryStore::new()).await;
-        for _ in 0..2 {
-            publish(&running, "order-4711").await;
+        for trace in [FIRST, &FIRST.replace("0af", "fff")] {
+            publish(&running, "order-4711", trace).await;
         }
         broker.idle().await;
         let lines = log.lines();
         let line = lines.iter().find(|line| line.contains("a duplicate is acknowledged")).unwrap();
-        for part in ["DEBUG", "order-4711", "Thing", "conversation-7", "republished", "done_at"] {
+        for part in
+            ["DEBUG", "order-4711", "Thing", "conversation-7", "republished", "done_at", FIRST]
+        {
             assert!(line.contains(part), "{part} is not in {line}");
         }
         running.stop().await.unwrap();
@@ -234,7 +240,7 @@ fn a_store_that_is_down_is_logged_at_most_once_a_second() {
         let broker = InProcess::new();
         let running = start(&broker, Down).await;
         for n in 0..50 {
-            publish(&running, &format!("{n}")).await;
+            publish(&running, &format!("{n}"), FIRST).await;
         }
         sleep(Duration::from_secs(50)).await;
         let lines = log.lines();

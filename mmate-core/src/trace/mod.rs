@@ -7,6 +7,9 @@
 
 #[cfg(feature = "otel")]
 mod otel;
+mod parent;
+
+pub use parent::{InvalidTraceParent, TraceParent};
 
 use tracing::{Span, field};
 
@@ -121,4 +124,22 @@ pub(crate) fn pass_on(from: &Headers, to: &mut Headers) {
             to.insert(name, value);
         }
     }
+}
+
+/// Where the handling of a message stands in its trace: the span's own place, or else that of the
+/// message.
+pub(crate) fn place(headers: &Headers) -> Option<TraceParent> {
+    #[cfg(feature = "otel")]
+    if let Some(place) = otel::place(&Span::current()) {
+        return Some(place);
+    }
+    headers.text(TRACE_HEADERS[0])?.parse().ok()
+}
+
+/// Links the present span to a place in another trace.
+pub(crate) fn link(to: TraceParent) {
+    #[cfg(feature = "otel")]
+    otel::link(&Span::current(), to);
+    #[cfg(not(feature = "otel"))]
+    let _ = to;
 }

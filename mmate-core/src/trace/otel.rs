@@ -1,10 +1,11 @@
 //! Traces of OpenTelemetry in the headers of messages.
 
 use opentelemetry::propagation::{Extractor, Injector};
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::TraceParent;
 use crate::message::Headers;
 
 /// Makes the span a part of the trace that the headers name, if they name one.
@@ -26,6 +27,22 @@ pub(super) fn inject(span: &Span, headers: &mut Headers) {
             propagator.inject_context(&context, &mut Carrying(headers));
         });
     }
+}
+
+/// Where the span stands in its trace, if that is recorded.
+pub(super) fn place(span: &Span) -> Option<TraceParent> {
+    let context = span.context();
+    let place = context.span().span_context().clone();
+    let (trace, id) = (place.trace_id().to_bytes(), place.span_id().to_bytes());
+    TraceParent::new(trace, id, place.trace_flags().to_u8())
+}
+
+/// Links the span to a place in another trace.
+pub(super) fn link(span: &Span, to: TraceParent) {
+    let (trace, id, flags) = to.parts();
+    let (trace, id) = (TraceId::from_bytes(trace), SpanId::from_bytes(id));
+    let flags = TraceFlags::new(flags);
+    span.add_link(SpanContext::new(trace, id, flags, true, TraceState::default()));
 }
 
 struct Carried<'a>(&'a Headers);

@@ -7,12 +7,12 @@
 INSERT INTO `{table}` (
     scope, message_id, status, processed_at, service_name, subscription, instance, correlation_id,
     message_type, fingerprint, owner, fence, attempt, taken_over, claimed_at, lease_until,
-    expires_at, reply
+    expires_at, reply, trace_parent
 ) VALUES
 {each}
 (
     ?2, ?3, 'in progress', NULL, ?4, ?5, ?6, ?7, ?8, ?9, ?10, GREATEST(1, {now} * {fence_unit}), 1,
-    FALSE, {now}, {now} + ?11, {now} + ?12, NULL
+    FALSE, {now}, {now} + ?11, {now} + ?12, NULL, ?13
 )
 {end}
 ON DUPLICATE KEY UPDATE
@@ -23,6 +23,7 @@ ON DUPLICATE KEY UPDATE
     correlation_id = IF({claimable}, VALUES(correlation_id), correlation_id),
     message_type = IF({claimable}, VALUES(message_type), message_type),
     reply = IF({claimable}, NULL, reply),
+    trace_parent = IF({claimable}, VALUES(trace_parent), trace_parent),
     claimed_at = IF({claimable}, VALUES(claimed_at), claimed_at),
     fence = IF({claimable}, CASE
         WHEN expires_at <= VALUES(claimed_at) THEN GREATEST(fence + 1, VALUES(fence))

@@ -3,7 +3,7 @@
 SELECT scope, message_id, status, subscription, fingerprint, owner, fence, attempt, taken_over,
     lease_until, expires_at,
     CAST(TIMESTAMPDIFF(MICROSECOND, {epoch}, processed_at) DIV 1000 AS SIGNED) AS since,
-    reply, CAST({now} AS SIGNED) AS now
+    reply, trace_parent, CAST({now} AS SIGNED) AS now
 FROM `{table}` FORCE INDEX (PRIMARY)
 WHERE
 {each}

@@ -10,10 +10,10 @@ asked AS MATERIALIZED (
     SELECT asked.*, now AS claimed_at
     FROM unnest(
         $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-        $11::bytea[], $12::bytea[], $13::bigint[], $14::bigint[]
+        $11::bytea[], $12::bytea[], $13::bigint[], $14::bigint[], $15::text[]
     ) WITH ORDINALITY AS asked (
         scope, message_id, service_name, subscription, instance, correlation_id, message_type,
-        fingerprint, owner, lease, kept, n
+        fingerprint, owner, lease, kept, trace_parent, n
     ), clock
 ),
 seen AS MATERIALIZED (
@@ -27,13 +27,13 @@ granted AS (
     INSERT INTO "{table}" AS had (
         scope, message_id, status, processed_at, service_name, subscription, instance,
         correlation_id, message_type, fingerprint, owner, fence, attempt, taken_over, claimed_at,
-        lease_until, expires_at, reply
+        lease_until, expires_at, reply, trace_parent
     )
     SELECT scope, message_id, $3::text,
         CASE $3::text WHEN 'done' THEN to_timestamp(claimed_at / 1000.0) END,
         service_name, subscription, instance, correlation_id, message_type, fingerprint, owner,
         greatest(1, claimed_at << {fence_bits}), 1, false, claimed_at, claimed_at + lease,
-        claimed_at + kept, NULL
+        claimed_at + kept, NULL, trace_parent
     FROM asked
     WHERE n IN (SELECT n FROM seen WHERE is_free)
     ORDER BY scope COLLATE "C", message_id COLLATE "C"
@@ -66,7 +66,8 @@ granted AS (
         claimed_at = excluded.claimed_at,
         lease_until = excluded.lease_until,
         expires_at = excluded.expires_at,
-        reply = NULL
+        reply = NULL,
+        trace_parent = excluded.trace_parent
     WHERE {free}
     RETURNING scope, message_id, fence, attempt, taken_over
 )
@@ -75,7 +76,8 @@ SELECT granted.fence AS granted_fence, granted.attempt AS granted_attempt,
     seen.status, seen.subscription, seen.fingerprint, seen.owner, seen.fence, seen.attempt,
     seen.taken_over, seen.lease_until, seen.expires_at,
     round(extract(epoch FROM seen.processed_at) * 1000)::bigint AS since,
-    CASE WHEN granted.fence IS NULL THEN seen.reply END AS reply, clock.now
+    CASE WHEN granted.fence IS NULL THEN seen.reply END AS reply, seen.trace_parent,
+    clock.now
 FROM seen
 CROSS JOIN clock
 LEFT JOIN granted

@@ -3,11 +3,12 @@
 INSERT INTO "{table}" AS had (
     scope, message_id, status, processed_at, service_name, subscription, instance, correlation_id,
     message_type, fingerprint, owner, fence, attempt, taken_over, claimed_at, lease_until,
-    expires_at, reply
+    expires_at, reply, trace_parent
 )
 SELECT ?2, ?3, ?4,
     iif(?4 = 'done', strftime('%Y-%m-%dT%H:%M:%fZ', now / 1000.0, 'unixepoch'), NULL),
-    ?5, ?6, ?7, ?8, ?9, ?10, ?11, max(1, now << {fence_bits}), 1, 0, now, now + ?12, now + ?13, NULL
+    ?5, ?6, ?7, ?8, ?9, ?10, ?11, max(1, now << {fence_bits}), 1, 0, now, now + ?12, now + ?13, NULL,
+    ?14
 FROM (SELECT {now} AS now) WHERE true
 ON CONFLICT (scope, message_id) DO UPDATE SET
     status = excluded.status,
@@ -38,7 +39,8 @@ ON CONFLICT (scope, message_id) DO UPDATE SET
     claimed_at = excluded.claimed_at,
     lease_until = excluded.lease_until,
     expires_at = excluded.expires_at,
-    reply = NULL
+    reply = NULL,
+    trace_parent = excluded.trace_parent
 WHERE had.expires_at <= excluded.claimed_at
     OR had.status = 'released'
     OR had.status = 'in progress' AND had.owner = excluded.owner

@@ -3,11 +3,12 @@
 INSERT INTO "{table}" AS had (
     scope, message_id, status, processed_at, service_name, subscription, instance, correlation_id,
     message_type, fingerprint, owner, fence, attempt, taken_over, claimed_at, lease_until,
-    expires_at, reply
+    expires_at, reply, trace_parent
 )
 SELECT claim.value ->> 0, claim.value ->> 1, 'in progress', NULL, claim.value ->> 2, claim.value ->> 3,
     claim.value ->> 4, claim.value ->> 5, claim.value ->> 6, unhex(claim.value ->> 7),
-    unhex(claim.value ->> 8), max(1, now << {fence_bits}), 1, 0, now, now, now + ?3, NULL
+    unhex(claim.value ->> 8), max(1, now << {fence_bits}), 1, 0, now, now, now + ?3, NULL,
+    claim.value ->> 9
 FROM json_each(?2) AS claim, (SELECT {now} AS now) WHERE true
 ON CONFLICT (scope, message_id) DO UPDATE SET
     status = excluded.status,
@@ -38,7 +39,8 @@ ON CONFLICT (scope, message_id) DO UPDATE SET
     claimed_at = excluded.claimed_at,
     lease_until = excluded.lease_until,
     expires_at = excluded.expires_at,
-    reply = NULL
+    reply = NULL,
+    trace_parent = excluded.trace_parent
 WHERE had.expires_at <= excluded.claimed_at
     OR had.status = 'released'
     OR had.status = 'in progress' AND had.owner = excluded.owner

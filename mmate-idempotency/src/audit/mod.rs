@@ -37,6 +37,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use mmate_core::TraceParent;
 
 pub use query::AuditQuery;
 
@@ -105,6 +106,8 @@ pub struct ProcessedMessage {
     pub correlation_id: Option<String>,
     /// The message's type.
     pub message_type: String,
+    /// Where in its trace it was handled last.
+    pub trace: Option<TraceParent>,
     /// The number of the last attempt, from 1.
     pub attempt: u32,
     /// Rises with every claim.

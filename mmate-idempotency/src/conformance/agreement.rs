@@ -1,13 +1,14 @@
 //! Agreement with the protocol.
 
 use futures_util::future::join_all;
+use mmate_core::TraceParent;
 
 use super::Harness;
 use super::harness::is_long;
 use super::plan::{Act, Ask, KEYS, Plan, What};
 use super::sequel::Sequel;
 use super::stage::{LEASE, Stage, claimant, content};
-use crate::protocol::{Claim, Command, Grant, Verdict};
+use crate::protocol::{Claim, Command, Grant, Owner, Verdict};
 use crate::store::{Permit, StoreError};
 
 /// How many plans are carried out; three times as many with `MMATE_TEST_LONG=1`.
@@ -129,11 +130,13 @@ impl Prepared {
                 if let Some(permit) = permits.last().filter(|_| *again) {
                     request.owner = permit.holder().owner;
                 }
+                request.trace = trace_of(request.owner);
                 let command = Command::Claim {
                     owner: request.owner,
                     by: claimant().subscription.into(),
                     fingerprint: request.fingerprint,
                     lease: LEASE,
+                    trace: request.trace,
                 };
                 let grant = Grant { fence: 1, attempt: 1, taken_over: false };
                 (command, Permit::new(&request, grant))
@@ -177,4 +180,12 @@ impl Prepared {
             _ => self.permit.clone(),
         }
     }
+}
+
+/// Half of the owners are traced, each at a place of its own.
+fn trace_of(owner: Owner) -> Option<TraceParent> {
+    let bytes = owner.as_bytes();
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!("00-{digits}-{}-01", &digits[..16]);
+    (bytes[15] % 2 == 0).then(|| text.parse().ok()).flatten()
 }

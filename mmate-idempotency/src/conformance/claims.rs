@@ -1,10 +1,12 @@
 //! Claiming, completing, giving back.
 
 use bytes::Bytes;
+use mmate_core::TraceParent;
 
 use super::Harness;
 use super::stage::{LEASE, Stage, assert_busy, assert_duplicate, assert_granted};
 use crate::protocol::{Claim, Held, Seen};
+use crate::store::Permit;
 
 /// S1
 pub async fn the_first_claim_is_granted_and_the_second_is_busy(harness: &impl Harness) {
@@ -35,8 +37,31 @@ pub async fn what_is_done_is_a_duplicate_that_knows_since_when_and_through_whom(
     let since = harness.now().await;
     assert_eq!(stage.complete(&permit).await, Held::Yes);
     harness.advance(LEASE).await;
-    let seen = Seen { since, by: "reserve-stock".into(), reply: None };
+    let seen = Seen { since, by: "reserve-stock".into(), reply: None, trace: None };
     assert_eq!(stage.claim("a").await, Claim::Duplicate(seen));
+}
+
+/// S48
+pub async fn a_duplicate_knows_the_trace_in_which_it_was_done(harness: &impl Harness) {
+    let stage = Stage::on(harness).await;
+    let place = |number: u8| {
+        let text = format!("00-{number:032x}-{number:016x}-01");
+        text.parse::<TraceParent>().expect("a place in a trace")
+    };
+    let mut request = stage.request("a");
+    request.trace = Some(place(1));
+    let Claim::Granted(first) = stage.ask(&request).await else { panic!("granted") };
+    assert_eq!(stage.release(&Permit::new(&request, first)).await, Held::Yes);
+    let mut request = stage.request("a");
+    request.trace = Some(place(2));
+    let Claim::Granted(second) = stage.ask(&request).await else { panic!("granted") };
+    assert_eq!(stage.complete(&Permit::new(&request, second)).await, Held::Yes);
+    for later in [None, Some(place(3))] {
+        let mut request = stage.request("a");
+        request.trace = later;
+        let Claim::Duplicate(seen) = stage.ask(&request).await else { panic!("a duplicate") };
+        assert_eq!(seen.trace, Some(place(2)));
+    }
 }
 
 /// S52

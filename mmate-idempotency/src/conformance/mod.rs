@@ -88,6 +88,7 @@ macro_rules! store_conformance {
                 the_first_claim_is_granted_and_the_second_is_busy,
                 what_is_in_progress_is_never_a_duplicate,
                 what_is_done_is_a_duplicate_that_knows_since_when_and_through_whom,
+                a_duplicate_knows_the_trace_in_which_it_was_done,
                 a_reply_comes_back_with_the_duplicate,
                 what_was_given_back_is_granted_again_as_the_next_attempt,
                 another_content_is_a_conflict_before_anything_else,

@@ -91,6 +91,7 @@ mod tests {
             by: "s".into(),
             fingerprint: None,
             lease,
+            trace: None,
         };
         let granted =
             Verdict::Claim(Claim::Granted(Grant { fence: 1024, attempt: 1, taken_over: false }));

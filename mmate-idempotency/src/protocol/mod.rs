@@ -23,6 +23,7 @@
 //!     by: "reserve-stock".into(),
 //!     fingerprint: None,
 //!     lease: Duration::from_secs(60),
+//!     trace: None,
 //! };
 //! let (now, retention) = (Time::from_millis(1_000), Retention::default());
 //! let (record, first) = step(None, claim(), now, &retention);
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mmate_core::TraceParent;
 
 pub use fate::{Fate, is_acknowledged};
 pub use record::{Digest, Done, Owner, Record, Retention, State, Work};
@@ -61,6 +63,8 @@ pub enum Command {
         fingerprint: Option<Digest>,
         /// For how long nobody else may work on it.
         lease: Duration,
+        /// Where in its trace the work is done.
+        trace: Option<TraceParent>,
     },
     /// The holder is still at it.
     Heartbeat {
@@ -147,6 +151,8 @@ pub struct Seen {
     pub by: Arc<str>,
     /// The reply that was given.
     pub reply: Option<Bytes>,
+    /// Where in its trace it was done.
+    pub trace: Option<TraceParent>,
 }
 
 /// Whether the asker held the record.
@@ -171,11 +177,12 @@ pub fn step(
     retention: &Retention,
 ) -> (Option<Record>, Verdict) {
     match command {
-        Command::Claim { owner, by, fingerprint, lease } => {
+        Command::Claim { owner, by, fingerprint, lease, trace } => {
             let lease_until = now + lease;
             let until = lease_until + retention.of_failures();
+            let (attempt, taken_over) = (1, false);
             let work =
-                Work { owner, by, attempt: 1, taken_over: false, fingerprint, lease_until, until };
+                Work { owner, by, attempt, taken_over, fingerprint, lease_until, until, trace };
             let (record, claim) = claim(record, work, now);
             (Some(record), Verdict::Claim(claim))
         }
@@ -196,6 +203,7 @@ pub fn step(
                 since: now,
                 until: retention.of_done().map(|window| now + window),
                 reply,
+                trace: work.trace,
             });
             Some(())
         }),
@@ -250,8 +258,8 @@ fn claim(record: Option<Record>, mut work: Work, now: Time) -> (Record, Claim) {
             (record, Claim::Conflict)
         }
         State::Done(done) => {
-            let seen =
-                Seen { since: done.since, by: Arc::clone(&done.by), reply: done.reply.clone() };
+            let (by, reply) = (Arc::clone(&done.by), done.reply.clone());
+            let seen = Seen { since: done.since, by, reply, trace: done.trace };
             (record, Claim::Duplicate(seen))
         }
     }

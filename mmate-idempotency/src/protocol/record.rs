@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mmate_core::TraceParent;
 use sha2::{Digest as _, Sha256};
 
 use super::Time;
@@ -57,6 +58,8 @@ pub struct Work {
     pub lease_until: Time,
     /// Until when the record is kept if nobody comes back to it.
     pub until: Time,
+    /// Where in its trace the work is done.
+    pub trace: Option<TraceParent>,
 }
 
 /// Work that is done.
@@ -73,6 +76,8 @@ pub struct Done {
     pub until: Option<Time>,
     /// The reply that was given.
     pub reply: Option<Bytes>,
+    /// Where in its trace it was done.
+    pub trace: Option<TraceParent>,
 }
 
 impl Record {

@@ -11,7 +11,7 @@ fn at(seconds: u64) -> Time {
 
 fn claim_by(owner: Owner, content: Option<u8>) -> Command {
     let fingerprint = content.map(|byte| Digest::from_bytes([byte; 16]));
-    Command::Claim { owner, by: "s".into(), fingerprint, lease: LEASE }
+    Command::Claim { owner, by: "s".into(), fingerprint, lease: LEASE, trace: None }
 }
 
 /// A record under test, with the time.
@@ -66,7 +66,8 @@ fn a_copy_of_what_is_done_is_a_duplicate_that_knows_since_when_and_through_whom(
     let done_at = bench.after(LEASE / 2).now;
     assert_eq!(bench.ask(Command::Complete { holder, reply: Some("r".into()) }), YES);
     bench.after(LEASE);
-    let seen = Seen { since: done_at, by: "s".into(), reply: Some("r".into()) };
+    let reply = Some("r".into());
+    let seen = Seen { since: done_at, by: "s".into(), reply, trace: None };
     assert_eq!(bench.claim(0).0, Claim::Duplicate(seen));
 }
 

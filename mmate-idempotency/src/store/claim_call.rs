@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mmate_core::TraceParent;
+
 use super::{ClaimRequest, RecordKey};
 use crate::protocol::{Digest, Owner};
 
@@ -17,6 +19,7 @@ pub(crate) struct ClaimCall {
     pub(crate) instance: String,
     pub(crate) correlation_id: Option<String>,
     pub(crate) message_type: String,
+    pub(crate) trace: Option<TraceParent>,
 }
 
 impl From<&ClaimRequest<'_>> for ClaimCall {
@@ -31,6 +34,7 @@ impl From<&ClaimRequest<'_>> for ClaimCall {
             instance: request.claimant.instance.to_owned(),
             correlation_id: request.correlation_id.map(str::to_owned),
             message_type: request.message_type.to_owned(),
+            trace: request.trace,
         }
     }
 }

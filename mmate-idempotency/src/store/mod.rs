@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use mmate_core::TraceParent;
 
 pub(crate) use clock::Clock;
 pub use clock::ManualClock;
@@ -187,6 +188,8 @@ pub struct ClaimRequest<'a> {
     pub correlation_id: Option<&'a str>,
     /// The message's type, for who audits the records.
     pub message_type: &'a str,
+    /// Where in its trace the message is handled: what copies of it are linked to.
+    pub trace: Option<TraceParent>,
 }
 
 impl<'a> ClaimRequest<'a> {
@@ -201,6 +204,7 @@ impl<'a> ClaimRequest<'a> {
             claimant,
             correlation_id: None,
             message_type: "",
+            trace: None,
         }
     }
 }

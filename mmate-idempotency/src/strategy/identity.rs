@@ -116,6 +116,7 @@ pub(super) fn request<'a>(
     let mut request = ClaimRequest::new(key, claimant, lease);
     request.correlation_id = context.meta().correlation_id.as_ref().map(AsRef::as_ref);
     request.message_type = context.message_type();
+    request.trace = context.trace_parent();
     request
 }
 

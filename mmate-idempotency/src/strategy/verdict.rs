@@ -22,9 +22,13 @@ pub(super) fn duplicate(context: &Context, seen: &Seen) -> Outcome {
         reason = reason.as_str(),
         done_by = &*seen.by,
         done_at_ms = seen.since.as_millis(),
+        first_trace = seen.trace.map(tracing::field::display),
         "a duplicate is acknowledged without being handled"
     );
-    let duplicate = Duplicate::new(reason, Some(since));
+    if let Some(first) = seen.trace {
+        context.link_trace(first);
+    }
+    let duplicate = Duplicate::new(reason, Some(since)).first_trace(seen.trace);
     Outcome::Duplicate(match seen.reply.as_ref().and_then(answers::answer) {
         Some(answer) => duplicate.answered(answer),
         None => duplicate,

@@ -37,6 +37,7 @@ impl Turn<'_> {
             by: Arc::clone(&self.rules.by),
             fingerprint: Some(self.rules.digest(message)),
             lease: millis(self.rules.lease),
+            trace: None,
         };
         let before = self.slot(message).record.clone();
         let mut verdict = self.step(message, command.clone(), time(self.world.now));
@@ -54,7 +55,8 @@ impl Turn<'_> {
             }
             (Some(Defect::AckWhenBusy), Verdict::Claim(claim @ Claim::Busy { .. })) => {
                 let by = Arc::clone(&self.rules.by);
-                *claim = Claim::Duplicate(Seen { since: Time::default(), by, reply: None });
+                *claim =
+                    Claim::Duplicate(Seen { since: Time::default(), by, reply: None, trace: None });
             }
             (Some(Defect::FenceFromOne), Verdict::Claim(Claim::Granted(grant)))
                 if grant.attempt == 1 && had != Some(owner.owner()) =>
@@ -197,6 +199,7 @@ impl Turn<'_> {
             by: Arc::clone(&self.rules.by),
             fingerprint: Some(self.rules.digest(message)),
             lease: millis(0),
+            trace: None,
         };
         let (record, verdict) = step(before, claim, time(at), &retention);
         let Verdict::Claim(claim) = verdict else { unreachable!("a claim answers a claim") };

@@ -66,3 +66,6 @@ mod sqlite;
 
 #[cfg(feature = "mysql")]
 mod mysql;
+
+#[cfg(feature = "sqlite")]
+mod earlier;

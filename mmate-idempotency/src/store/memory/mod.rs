@@ -192,6 +192,7 @@ impl Store for MemoryStore {
             by: shard.name(request.claimant.subscription),
             fingerprint: request.fingerprint,
             lease: request.lease,
+            trace: request.trace,
         };
         match self.step(&request.key, command) {
             Verdict::Claim(claim) => Ok(claim),

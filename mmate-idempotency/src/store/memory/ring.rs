@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
+use mmate_core::TraceParent;
 
 use super::shard::KeyHash;
 use crate::protocol::{Digest, Done, Record, Retention, State, Time};
@@ -21,6 +22,8 @@ pub(super) struct Ring {
     end: u32,
     index: HashTable<u32>,
     replies: HashMap<u32, Bytes>,
+    /// Of those that were traced.
+    traces: HashMap<u32, TraceParent>,
     names: Vec<Arc<str>>,
     retention: Retention,
 }
@@ -47,6 +50,7 @@ impl Ring {
             end: 0,
             index: HashTable::new(),
             replies: HashMap::new(),
+            traces: HashMap::new(),
             names: Vec::new(),
             retention,
         }
@@ -63,7 +67,7 @@ impl Ring {
 
     /// Takes it out, wherever it stands.
     pub(super) fn remove(&mut self, key: KeyHash) {
-        let Self { index, blocks, first, replies, .. } = self;
+        let Self { index, blocks, first, replies, traces, .. } = self;
         let at = |place: u32| locate(*first, place);
         let found = index.find_entry(key.short(), |place| {
             let (block, offset) = at(*place);
@@ -74,6 +78,7 @@ impl Ring {
             let (block, offset) = at(place);
             blocks[block][offset].is_gone = true;
             replies.remove(&place);
+            traces.remove(&place);
             self.drop_gone();
         }
     }
@@ -101,6 +106,9 @@ impl Ring {
         self.end = self.end.wrapping_add(1);
         if let Some(reply) = done.reply {
             self.replies.insert(place, reply);
+        }
+        if let Some(trace) = done.trace {
+            self.traces.insert(place, trace);
         }
         let Self { index, blocks, first, .. } = self;
         index.insert_unique(key.short(), place, |place| {
@@ -138,6 +146,7 @@ impl Ring {
             since: Time::from_millis(packed.since),
             until: self.until(packed.since),
             reply: self.replies.get(&place).cloned(),
+            trace: self.traces.get(&place).copied(),
         };
         Record { fence: packed.fence, state: State::Done(done) }
     }

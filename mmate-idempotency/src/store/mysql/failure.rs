@@ -15,6 +15,7 @@ const TOO_MANY_CONNECTIONS: u16 = 1040;
 const OUT_OF_RESOURCES: u16 = 1041;
 const NODE_IS_NOT_READY: u16 = 1047;
 const SHUTTING_DOWN: u16 = 1053;
+const COLUMN_IS_THERE: u16 = 1060;
 const TABLE_IS_FULL: u16 = 1114;
 const ERROR_DURING_COMMIT: u16 = 1180;
 const TOO_MANY_OF_THE_USER: u16 = 1203;
@@ -98,6 +99,11 @@ pub(crate) fn is_deadlock(error: &sqlx::Error) -> bool {
 /// Whether somebody else's transaction had it for too long: only the statement was rolled back.
 pub(crate) fn is_lock_wait_timeout(error: &sqlx::Error) -> bool {
     number(error) == Some(LOCK_WAIT_TIMEOUT)
+}
+
+/// Whether a column was not added, since it is there.
+pub(super) fn is_column_there(error: &sqlx::Error) -> bool {
+    number(error) == Some(COLUMN_IS_THERE)
 }
 
 /// Whether the transaction that was to be committed is not the one that was begun.

@@ -27,7 +27,7 @@ use self::session::Session;
 use self::table::Table;
 pub(crate) use self::within::{begin, commit, rollback};
 use super::coalesce::{Call, Coalescer};
-use super::sql::{DEFAULT_TABLE, InvalidTableName};
+use super::sql::{DEFAULT_TABLE, InvalidTableName, Shape};
 use super::{ClaimRequest, ManualClock, Permit, Promises, Store, StoreError};
 use crate::protocol::{Claim, Held, Retention};
 
@@ -188,9 +188,13 @@ impl Store for MySqlStore {
         let Records { pool, table, .. } = self.records();
         let mut session = Session::of(pool).await.map_err(unreached(MAKING))?;
         // The right to make tables is only needed where there is none.
-        if !table.check(&mut session).await? {
+        let mut shape = table.check(&mut session).await?;
+        if shape == Shape::Missing {
             table.create(&mut session).await.map_err(failed(MAKING))?;
-            table.check(&mut session).await?;
+            shape = table.check(&mut session).await?;
+        }
+        if shape == Shape::Earlier {
+            table.add_traces(&mut session).await.map_err(failed(MAKING))?;
         }
         session.settled();
         Ok(())

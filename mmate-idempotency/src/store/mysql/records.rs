@@ -42,9 +42,12 @@ impl Records {
     /// Claims, and a look at what became of them.
     pub(super) fn write_claims(&self, out: &mut String, claims: &[(&ClaimCall, Term)]) {
         let now = self.now();
-        let rows: Vec<[Value<'_>; 12]> = claims
+        let traces: Vec<Option<String>> =
+            claims.iter().map(|(claim, _)| claim.trace.map(|trace| trace.to_string())).collect();
+        let rows: Vec<[Value<'_>; 13]> = claims
             .iter()
-            .map(|(claim, term)| {
+            .zip(&traces)
+            .map(|((claim, term), trace)| {
                 let correlation_id = claim.correlation_id.as_deref().map(audited);
                 let fingerprint = claim.fingerprint.as_ref();
                 [
@@ -60,6 +63,7 @@ impl Records {
                     Value::Bytes(claim.owner.as_bytes()),
                     Value::Number(term.lease),
                     Value::Number(term.kept),
+                    trace.as_deref().map_or(Value::Null, Value::Text),
                 ]
             })
             .collect();

@@ -7,6 +7,7 @@ use sqlx::{FromRow, MySqlConnection, Row as _};
 
 use super::failure::failed;
 use super::table::Table;
+use crate::store::sql::{LATER, Shape};
 use crate::store::{StoreError, StoreErrorKind};
 
 impl Table {
@@ -14,14 +15,17 @@ impl Table {
     ///
     /// # Errors
     /// When it is there in another shape.
-    pub(super) async fn check(&self, connection: &mut MySqlConnection) -> Result<bool, StoreError> {
+    pub(super) async fn check(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<Shape, StoreError> {
         let columns: Vec<Found> = sqlx::query_as(COLUMNS_OF)
             .bind(&*self.name)
             .fetch_all(&mut *connection)
             .await
             .map_err(failed(CHECKING))?;
         if columns.is_empty() {
-            return Ok(false);
+            return Ok(Shape::Missing);
         }
         let engine: Option<String> = sqlx::query_scalar(ENGINE_OF)
             .bind(&*self.name)
@@ -30,7 +34,11 @@ impl Table {
             .map_err(failed(CHECKING))?
             .flatten();
         let wrong = complaints(&columns, engine.as_deref());
-        if wrong.is_empty() { Ok(true) } else { Err(self.wrong_shape(&wrong)) }
+        if !wrong.is_empty() {
+            return Err(self.wrong_shape(&wrong));
+        }
+        let is_later = columns.iter().any(|found| found.name.eq_ignore_ascii_case(TRACE.name));
+        Ok(if is_later { Shape::Present } else { Shape::Earlier })
     }
 
     fn wrong_shape(&self, wrong: &[String]) -> StoreError {
@@ -118,7 +126,9 @@ fn complaints(columns: &[Found], engine: Option<&str>) -> Vec<String> {
         let engine = engine.unwrap_or("none, as that of a view");
         wrong.push(format!("its engine is {engine}, and without InnoDB there are no transactions"));
     }
-    for wanted in WANTED {
+    let is_there =
+        |wanted: &Wanted| columns.iter().any(|found| found.name.eq_ignore_ascii_case(wanted.name));
+    for wanted in WANTED.into_iter().chain(Some(TRACE).filter(is_there)) {
         match columns.iter().find(|found| found.name.eq_ignore_ascii_case(wanted.name)) {
             None => wrong.push(format!("there is no column {:?}", wanted.name)),
             Some(found) if !wanted.is(found) => {
@@ -183,6 +193,9 @@ const fn required(name: &'static str, kind: &'static str, size: i64) -> Wanted {
 const fn of_key(name: &'static str, size: i64, place: i64) -> Wanted {
     Wanted { name, kind: "varbinary", size, required: true, place }
 }
+
+/// Tables that were made earlier have none.
+const TRACE: Wanted = column(LATER, "varchar", 55);
 
 const WANTED: [Wanted; 18] = [
     of_key("scope", 512, 1),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
+use super::failure::is_column_there;
 use super::statement::{Many, Statement};
 use crate::protocol::FENCE_BITS;
 use crate::store::sql::{InvalidTableName, check_name};
@@ -39,6 +40,10 @@ const MIGRATION: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/migrations/mysql/0001_processed_messages.sql"
 ));
+const MIGRATION_OF_TRACES: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/migrations/mysql/0003_processed_messages_trace.sql"
+));
 
 impl Table {
     pub(super) fn new(name: &str) -> Result<Self, InvalidTableName> {
@@ -67,7 +72,17 @@ impl Table {
     /// Makes the table if it is missing, its index with it: one statement, so that of many who do
     /// so at once each finds it whole.
     pub(super) async fn create(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
-        let sql = MIGRATION.replace("{table}", &self.name);
+        self.migrate(MIGRATION, connection).await
+    }
+
+    /// Adds the column for traces, unless somebody else has done so meanwhile.
+    pub(super) async fn add_traces(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        let added = self.migrate(MIGRATION_OF_TRACES, connection).await;
+        added.or_else(|error| if is_column_there(&error) { Ok(()) } else { Err(error) })
+    }
+
+    async fn migrate(&self, sql: &str, connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        let sql = sql.replace("{table}", &self.name);
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
     }
 }

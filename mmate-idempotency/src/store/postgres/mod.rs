@@ -23,7 +23,7 @@ use self::hand::Source;
 pub(crate) use self::records::Records;
 use self::table::Table;
 use super::coalesce::{Call, Coalescer};
-use super::sql::{DEFAULT_TABLE, InvalidTableName};
+use super::sql::{DEFAULT_TABLE, InvalidTableName, Shape};
 use super::{ClaimRequest, ManualClock, Permit, Promises, Store, StoreError, StoreErrorKind};
 use crate::protocol::{Claim, Held, Retention};
 
@@ -162,7 +162,7 @@ impl Store for PostgresStore {
             // Not given back where it fails: it may be within a transaction.
             let mut hand = records.hand(MAKING).await?;
             // Only what is missing is written, so that who may not make it can use it.
-            if !records.table.check(&mut hand).await? {
+            if records.table.check(&mut hand).await? != Shape::Present {
                 records.table.create(&mut hand).await?;
             }
             hand.give_back(Ok(())).map_err(failed(MAKING))

@@ -72,6 +72,7 @@ async fn try_claim(
     let correlation: Vec<_> = claims.iter().map(|call| call.correlation_id.as_deref()).collect();
     let fingerprint =
         claims.iter().map(|call| call.fingerprint.as_ref().map(|digest| &digest.as_bytes()[..]));
+    let traces = claims.iter().map(|call| call.trace.map(|trace| trace.to_string()));
     let owner = claims.iter().map(|call| &call.owner.as_bytes()[..]);
     sqlx::query(AssertSqlSafe(records.table.claim.clone()))
         .bind(records.now())
@@ -88,6 +89,7 @@ async fn try_claim(
         .bind(owner.collect::<Vec<_>>())
         .bind(lease)
         .bind(kept)
+        .bind(traces.collect::<Vec<_>>())
         .fetch_all(connection)
         .await
 }

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::failure::failed;
 use crate::protocol::FENCE_BITS;
-use crate::store::sql::{InvalidTableName, check_name};
+use crate::store::sql::{InvalidTableName, LATER, Shape, check_name};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The table's name and the statements on it.
@@ -21,6 +21,7 @@ pub(crate) struct Table {
     pub(super) answer: Arc<str>,
     columns: Arc<str>,
     migration: Arc<str>,
+    migration_of_traces: Arc<str>,
 }
 
 macro_rules! sql {
@@ -32,6 +33,10 @@ macro_rules! sql {
 const MIGRATION: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/migrations/postgres/0001_processed_messages.sql"
+));
+const MIGRATION_OF_TRACES: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/migrations/postgres/0003_processed_messages_trace.sql"
 ));
 
 /// Names the lock under which tables are made: any number that nobody else uses.
@@ -57,6 +62,7 @@ impl Table {
             answer: fill(sql!("answer.sql")),
             columns: fill(sql!("columns.sql")),
             migration: fill(MIGRATION),
+            migration_of_traces: fill(MIGRATION_OF_TRACES),
         })
     }
 
@@ -64,7 +70,7 @@ impl Table {
         &self.name
     }
 
-    /// Makes the table if it is missing, one instance after the other: PostgreSQL's own
+    /// Makes of the table what is missing, one instance after the other: PostgreSQL's own
     /// `IF NOT EXISTS` fails when two are at it.
     pub(super) async fn create(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let making = || failed("make the table of processed messages");
@@ -74,8 +80,13 @@ impl Table {
             .execute(&mut *transaction)
             .await
             .map_err(making())?;
-        if !self.check(&mut transaction).await? {
-            sqlx::raw_sql(AssertSqlSafe(self.migration.clone()))
+        let migrations = match self.check(&mut transaction).await? {
+            Shape::Missing => &[&self.migration, &self.migration_of_traces][..],
+            Shape::Earlier => &[&self.migration_of_traces],
+            Shape::Present => &[],
+        };
+        for migration in migrations {
+            sqlx::raw_sql(AssertSqlSafe(Arc::clone(migration)))
                 .execute(&mut *transaction)
                 .await
                 .map_err(making())?;
@@ -87,14 +98,14 @@ impl Table {
     ///
     /// # Errors
     /// When it is there in another shape.
-    pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
+    pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<Shape, StoreError> {
         let columns: Vec<(String, String, bool, bool, i64, bool)> =
             sqlx::query_as(AssertSqlSafe(self.columns.clone()))
                 .fetch_all(connection)
                 .await
                 .map_err(failed("check the table of processed messages"))?;
         if columns.is_empty() {
-            return Ok(false);
+            return Ok(Shape::Missing);
         }
         let mut wrong = Vec::new();
         for wanted in COLUMNS {
@@ -122,7 +133,15 @@ impl Table {
         if !of_others.is_empty() {
             wrong.push(format!("it requires columns that are unknown here: {of_others:?}"));
         }
-        if wrong.is_empty() { Ok(true) } else { Err(self.wrong_shape(&wrong)) }
+        let later = columns.iter().find(|(name, ..)| name == LATER);
+        if let Some((_, kind, ..)) = later.filter(|(_, kind, ..)| kind != "text") {
+            wrong.push(format!("the column {LATER:?} text is {kind}"));
+        }
+        match later {
+            _ if !wrong.is_empty() => Err(self.wrong_shape(&wrong)),
+            Some(_) => Ok(Shape::Present),
+            None => Ok(Shape::Earlier),
+        }
     }
 
     fn wrong_shape(&self, wrong: &[String]) -> StoreError {

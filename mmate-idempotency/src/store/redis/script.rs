@@ -75,7 +75,8 @@ fn of_claimant(cmd: &mut Cmd, claim: &ClaimCall) {
         .arg(&claim.service)
         .arg(&claim.instance)
         .arg(claim.correlation_id.as_deref().unwrap_or_default())
-        .arg(&claim.message_type);
+        .arg(&claim.message_type)
+        .arg(claim.trace.map(|trace| trace.to_string()).unwrap_or_default());
 }
 
 fn of_holder<'c>(cmd: &'c mut Cmd, command: &str, permit: &Permit) -> &'c mut Cmd {
@@ -115,6 +116,7 @@ fn claim(answer: Value) -> RedisResult<Claim> {
             since: Time::from_millis(u64::from_redis_value(next())?),
             by: String::from_redis_value(next())?.into(),
             reply: Option::<Vec<u8>>::from_redis_value(next())?.map(Into::into),
+            trace: Option::<String>::from_redis_value(next())?.and_then(|text| text.parse().ok()),
         }),
         "busy" => Claim::Busy { remaining: Duration::from_millis(u64::from_redis_value(next())?) },
         "conflict" => Claim::Conflict,

@@ -36,7 +36,7 @@ where
     let mut sql = QueryBuilder::new(format!(
         "SELECT {text}scope{end} AS scope, {text}message_id{end} AS message_id, status, \
          {processed_at} AS since, claimed_at, service_name, subscription, instance, \
-         correlation_id, message_type, attempt, fence, taken_over, lease_until, expires_at, \
+         correlation_id, message_type, trace_parent, attempt, fence, taken_over, lease_until, expires_at, \
          reply IS NOT NULL AS has_reply, coalesce("
     ));
     sql.push_bind(now).push(format!(
@@ -110,6 +110,9 @@ where
             instance: row.try_get("instance")?,
             correlation_id: row.try_get("correlation_id")?,
             message_type: row.try_get("message_type")?,
+            trace: row
+                .try_get::<Option<String>, _>("trace_parent")?
+                .and_then(|text| text.parse().ok()),
             attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
             fence: row.try_get::<i64, _>("fence")?.unsigned_abs(),
             taken_over: row.try_get("taken_over")?,

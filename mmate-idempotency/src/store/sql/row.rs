@@ -33,6 +33,7 @@ pub(crate) struct Row {
     /// Since when it is done.
     pub(crate) since: Option<i64>,
     pub(crate) reply: Option<Vec<u8>>,
+    pub(crate) trace: Option<String>,
     pub(crate) now: i64,
 }
 
@@ -42,6 +43,7 @@ where
     &'static str: ColumnIndex<R>,
     String: Decode<'r, R::Database> + Type<R::Database>,
     Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+    Option<String>: Decode<'r, R::Database> + Type<R::Database>,
     Option<Vec<u8>>: Decode<'r, R::Database> + Type<R::Database>,
     i64: Decode<'r, R::Database> + Type<R::Database>,
     Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
@@ -60,6 +62,7 @@ where
             expires_at: row.try_get("expires_at")?,
             since: row.try_get("since")?,
             reply: row.try_get("reply")?,
+            trace: row.try_get("trace_parent")?,
             now: row.try_get("now")?,
         })
     }
@@ -80,6 +83,7 @@ impl Row {
             by: request.claimant.subscription.into(),
             fingerprint: request.fingerprint,
             lease: request.lease,
+            trace: request.trace,
         };
         match step(row.map(Self::into_record), command, now, retention).1 {
             Verdict::Claim(claim) => claim,
@@ -94,6 +98,7 @@ impl Row {
         let attempt = u32::try_from(self.attempt).unwrap_or(u32::MAX);
         let by = self.subscription.as_str().into();
         let until = time(self.expires_at);
+        let trace = self.trace.as_deref().and_then(|text| text.parse().ok());
         let state = match self.status.as_str() {
             "done" => State::Done(Done {
                 by,
@@ -101,6 +106,7 @@ impl Row {
                 since: time(self.since).unwrap_or_default(),
                 until,
                 reply: self.reply.map(Into::into),
+                trace,
             }),
             "released" => State::Released { attempt, until: until.unwrap_or(forever) },
             _ => State::InProgress(Work {
@@ -111,6 +117,7 @@ impl Row {
                 fingerprint,
                 lease_until: time(self.lease_until).unwrap_or_default(),
                 until: until.unwrap_or(forever),
+                trace,
             }),
         };
         Record::new(self.fence.unsigned_abs(), state)

@@ -49,6 +49,12 @@ pub(crate) fn is_no_transaction(error: &sqlx::Error) -> bool {
     message.is_some_and(|text| text.contains("no transaction is active"))
 }
 
+/// Whether a column was not added, since it is there.
+pub(super) fn is_column_there(error: &sqlx::Error) -> bool {
+    let message = error.as_database_error().map(|error| error.message());
+    message.is_some_and(|text| text.contains("duplicate column name"))
+}
+
 /// Whether a transaction was not begun, since there is one.
 pub(crate) fn is_transaction_open(error: &sqlx::Error) -> bool {
     let message = error.as_database_error().map(|error| error.message());

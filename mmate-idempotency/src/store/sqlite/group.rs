@@ -32,6 +32,7 @@ pub(super) async fn claim_all(
             request.message_type,
             request.fingerprint.map(|digest| hex(digest.as_bytes())),
             hex(request.owner.as_bytes()),
+            request.trace.map(|trace| trace.to_string()),
         )
     });
     let rows = sqlx::query(AssertSqlSafe(store.table.claim_all.clone()))

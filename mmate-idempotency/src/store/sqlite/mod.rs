@@ -22,7 +22,7 @@ pub(crate) use self::failure::{failed, is_constraint, is_no_transaction, is_tran
 pub(crate) use self::gate::{Gate, Inside};
 use self::hand::{Hand, Source};
 use self::table::Table;
-use super::sql::{Aim, DEFAULT_TABLE, InvalidTableName, millis};
+use super::sql::{Aim, DEFAULT_TABLE, InvalidTableName, Shape, millis};
 use super::{ClaimRequest, ManualClock, Permit, Promises, Store, StoreError};
 use crate::protocol::{Claim, Held, Retention};
 
@@ -143,7 +143,7 @@ impl SqliteStore {
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// So many records are removed in one transaction: claims that wait at the gate come between.
-const PURGED_AT_ONCE: u32 = 50;
+const PURGED_AT_ONCE: u32 = 20;
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -163,11 +163,15 @@ impl Store for SqliteStore {
         const MAKING: &str = "make the table of processed messages";
         let mut hand = self.hand(MAKING).await?;
         // Only what is missing is written, so that many instances start without waiting.
-        if self.table.check(&mut hand).await? {
-            return Ok(());
+        let mut shape = self.table.check(&mut hand).await?;
+        if shape == Shape::Missing {
+            self.table.create(&mut hand).await.map_err(failed(MAKING))?;
+            shape = self.table.check(&mut hand).await?;
         }
-        self.table.create(&mut hand).await.map_err(failed(MAKING))?;
-        self.table.check(&mut hand).await.map(drop)
+        if shape == Shape::Earlier {
+            self.table.add_traces(&mut hand).await.map_err(failed(MAKING))?;
+        }
+        Ok(())
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {

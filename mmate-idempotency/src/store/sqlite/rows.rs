@@ -62,6 +62,7 @@ async fn try_claim(
         .bind(&request.owner.as_bytes()[..])
         .bind(lease)
         .bind(kept)
+        .bind(request.trace.map(|trace| trace.to_string()))
         .fetch_optional(connection)
         .await
         .map_err(failed(CLAIMING))?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
-use super::failure::failed;
+use super::failure::{failed, is_column_there};
 use crate::protocol::FENCE_BITS;
-use crate::store::sql::{InvalidTableName, check_name};
+use crate::store::sql::{InvalidTableName, LATER, Shape, check_name};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The table's name and the statements on it.
@@ -38,6 +38,10 @@ const MIGRATION: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/migrations/sqlite/0001_processed_messages.sql"
 ));
+const MIGRATION_OF_TRACES: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/migrations/sqlite/0003_processed_messages_trace.sql"
+));
 
 impl Table {
     pub(crate) fn new(name: &str) -> Result<Self, InvalidTableName> {
@@ -68,7 +72,17 @@ impl Table {
 
     /// Makes the table if it is missing.
     pub(super) async fn create(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
-        let sql = MIGRATION.replace("{table}", &self.name);
+        self.migrate(MIGRATION, connection).await
+    }
+
+    /// Adds the column for traces, unless somebody else has done so meanwhile.
+    pub(super) async fn add_traces(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        let added = self.migrate(MIGRATION_OF_TRACES, connection).await;
+        added.or_else(|error| if is_column_there(&error) { Ok(()) } else { Err(error) })
+    }
+
+    async fn migrate(&self, sql: &str, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        let sql = sql.replace("{table}", &self.name);
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
     }
 
@@ -79,7 +93,7 @@ impl Table {
     pub(super) async fn check(
         &self,
         connection: &mut SqliteConnection,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Shape, StoreError> {
         let checking = || failed("check the table of processed messages");
         let columns = sqlx::query("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1)")
             .bind(&*self.name)
@@ -87,7 +101,7 @@ impl Table {
             .await
             .map_err(checking())?;
         if columns.is_empty() {
-            return Ok(false);
+            return Ok(Shape::Missing);
         }
         let mut wrong = Vec::new();
         for wanted in COLUMNS {
@@ -127,7 +141,16 @@ impl Table {
         if !folding.is_empty() {
             wrong.push(format!("ids would not be compared byte by byte ({})", folding.join(", ")));
         }
-        if wrong.is_empty() { Ok(true) } else { Err(self.wrong_shape(&wrong)) }
+        let later = columns.iter().find(|row| row.get::<&str, _>(0) == LATER);
+        let kind = later.map(|row| row.get::<&str, _>(1));
+        if let Some(kind) = kind.filter(|kind| *kind != "TEXT") {
+            wrong.push(format!("the column {LATER:?} TEXT is {kind}"));
+        }
+        match kind {
+            _ if !wrong.is_empty() => Err(self.wrong_shape(&wrong)),
+            Some(_) => Ok(Shape::Present),
+            None => Ok(Shape::Earlier),
+        }
     }
 
     fn wrong_shape(&self, wrong: &[String]) -> StoreError {

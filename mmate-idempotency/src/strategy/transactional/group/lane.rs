@@ -218,6 +218,7 @@ fn request(claim: &ClaimCall) -> ClaimRequest<'_> {
         },
         correlation_id: claim.correlation_id.as_deref(),
         message_type: &claim.message_type,
+        trace: claim.trace,
     }
 }
 
