@@ -187,5 +187,5 @@ fn trace_of(owner: Owner) -> Option<TraceParent> {
     let bytes = owner.as_bytes();
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let text = format!("00-{digits}-{}-01", &digits[..16]);
-    (bytes[15] % 2 == 0).then(|| text.parse().ok()).flatten()
+    bytes[15].is_multiple_of(2).then(|| text.parse().ok()).flatten()
 }
