@@ -43,7 +43,7 @@ struct Links;
 impl Middleware for Links {
     async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
         *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = context.trace_parent();
-        context.link_trace(BEFORE.parse().unwrap());
+        context.link_trace(BEFORE.parse().map_err(HandlerError::permanent)?);
         next.run(context).await
     }
 }
