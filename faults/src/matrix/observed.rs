@@ -20,8 +20,8 @@ pub struct Observed {
     /// Who was inside of a lock with somebody else, though neither had stood still past the lease; fences that did not
     /// rise.
     pub overlaps: Vec<String>,
-    /// How many came into a lock that a process had lost meanwhile which stood still.
-    pub overtaken: usize,
+    /// Whether somebody came into a lock before the process had left it that stood still.
+    pub is_overtaken: bool,
     /// The message that the fault happened to, or the key of its lock, where that can be known.
     pub struck: String,
     /// Whether the counts of the processes added up that were stopped in good order.

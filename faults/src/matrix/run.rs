@@ -126,7 +126,7 @@ impl Stage {
                 .judge(&counts(&effects), &witness.take_all(&dead_letter_queue(&queue)).await),
             stuck: stuck(&role, &books).await,
             overlaps: overlaps.wrong,
-            overtaken: overlaps.excused,
+            is_overtaken: overlaps.is_overtaken,
             struck,
             is_conserved,
             history: Vec::new(),

@@ -41,7 +41,7 @@ fn text_of(cell: Cell, results: &[Observed]) -> String {
         (true, least, most) if least == most => format!("1+{doubles}"),
         (true, _, most) => format!("1+{doubles} (≤{most})"),
     };
-    if observed.overtaken > 0 { effects + " o" } else { effects }
+    if observed.is_overtaken { effects + " o" } else { effects }
 }
 
 fn capitalised(text: &str) -> String {
