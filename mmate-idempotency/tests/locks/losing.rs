@@ -8,7 +8,7 @@ use mmate_core::{HandlerError, InProcess};
 use mmate_idempotency::protocol::Held;
 use mmate_idempotency::{LockPermit, MemoryStore, Permit, Store, Tracked};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::faulty::{Call, Fault, Faulty, down};
 use crate::house::{House, overtake, seize};
@@ -21,13 +21,19 @@ on_every_store! {
     who_cannot_prolong_its_lock_is_cancelled_and_counted_when_its_lease_is_over,
 }
 
+const LIMIT: Duration = Duration::from_secs(100);
+
 /// Runs a case with a recorder of its own, which holds for one thread.
 async fn measured<F: Future<Output = ()>>(case: impl FnOnce(Snapshotter) -> F + Send + 'static) {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = move || {
-        metrics::with_local_recorder(&recorder, || runtime.block_on(case(snapshotter)));
+        metrics::with_local_recorder(&recorder, || {
+            // Nobody else ends what blocks a thread.
+            let case = async { timeout(LIMIT, case(snapshotter)).await };
+            runtime.block_on(case).expect("the case hangs");
+        });
     };
     spawn_blocking(run).await.unwrap();
 }
