@@ -54,6 +54,9 @@ pub enum Guard {
     Transactional(Records),
     /// `Transactional` with group commit.
     GroupCommit(Records),
+    /// `Locked` by a key that messages share, around `Tracked`; both are in one store, and what the boundaries name a
+    /// claim and its completion are the lock's claim and its release.
+    Locked(Records),
 }
 
 /// Where records are.
@@ -103,7 +106,7 @@ impl Fault {
 
 impl Guard {
     /// All there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Tracked(Records::Memory),
         Self::Tracked(Records::Sqlite),
         Self::Tracked(Records::Postgres),
@@ -115,22 +118,27 @@ impl Guard {
         Self::GroupCommit(Records::Sqlite),
         Self::GroupCommit(Records::Postgres),
         Self::GroupCommit(Records::MariaDb),
+        Self::Locked(Records::Sqlite),
+        Self::Locked(Records::Postgres),
+        Self::Locked(Records::MariaDb),
+        Self::Locked(Records::Redis),
     ];
 
     /// Where its records are.
     #[must_use]
     pub fn records(self) -> Records {
         match self {
-            Self::Tracked(records) | Self::Transactional(records) | Self::GroupCommit(records) => {
-                records
-            }
+            Self::Tracked(records)
+            | Self::Transactional(records)
+            | Self::GroupCommit(records)
+            | Self::Locked(records) => records,
         }
     }
 
     /// Whether effect and record are in one transaction.
     #[must_use]
     pub fn is_transactional(self) -> bool {
-        !matches!(self, Self::Tracked(_))
+        matches!(self, Self::Transactional(_) | Self::GroupCommit(_))
     }
 }
 
@@ -163,6 +171,7 @@ impl fmt::Display for Guard {
             Self::Tracked(records) => write!(f, "Tracked {records}"),
             Self::Transactional(records) => write!(f, "Transactional {records}"),
             Self::GroupCommit(records) => write!(f, "group commit {records}"),
+            Self::Locked(records) => write!(f, "Locked {records}"),
         }
     }
 }

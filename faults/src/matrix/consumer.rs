@@ -10,15 +10,18 @@ use mmate_core::{
     Attempt, Context, Handler, HandlerError, Meta, Middleware, Next, Outcome, RetryPolicy, Running,
     Service, State, Subscription, SubscriptionBuilder, shutdown_signal,
 };
-use mmate_idempotency::{GroupCommit, Tracked, Transactional, TransactionalDatabase, Tx};
+use mmate_idempotency::{
+    GroupCommit, Key, Locked, Tracked, Transactional, TransactionalDatabase, Tx,
+};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{MySql, Pool, Postgres, Sqlite, SqlitePool};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::cell::{Boundary, Fault, Guard, Records};
+use super::inside::{Visiting, key_of};
 use super::place::{mysql, postgres};
 use super::point::{Point, Strike};
-use super::role::{ANSWER_TIMEOUT, LEASE, Role, SUBSCRIPTION};
+use super::role::{ANSWER_TIMEOUT, Defect, LEASE, Role, SUBSCRIPTION};
 use super::wire::Wire;
 use super::{store, transport};
 use crate::proxy::Proxy;
@@ -69,7 +72,7 @@ async fn start(role: &Role, point: &Arc<Point>) -> Running {
 async fn subscription(role: &Role, point: &Arc<Point>) -> Subscription {
     let at_a_time = match role.guard {
         // So that a second effect is that of the message which the fault happened to.
-        Guard::Tracked(_) => 1,
+        Guard::Tracked(_) | Guard::Locked(_) => 1,
         Guard::Transactional(_) => 2,
         Guard::GroupCommit(_) => 4,
     };
@@ -93,11 +96,19 @@ async fn subscription(role: &Role, point: &Arc<Point>) -> Subscription {
         }
         (true, _) => in_transactions(role, builder, hooked(role, point).await, in_sqlite),
         (false, _) => {
-            let strategy = Tracked::new(store::Pointed {
-                store: role.place.store(role.guard).await,
+            let store = role.place.store(role.guard).await;
+            let pointed = store::Pointed {
+                store: Arc::clone(&store),
                 point: Arc::clone(point),
-                marks_first: role.marks_first,
-            });
+                defect: role.defect,
+                is_lock: matches!(role.guard, Guard::Locked(_)),
+            };
+            let strategy = if pointed.is_lock {
+                builder = locked(role, builder, pointed).await;
+                Tracked::new(store)
+            } else {
+                Tracked::new(pointed)
+            };
             let strategy = match role.fault {
                 Some((_, Fault::Lost)) => strategy.answer_timeout(ANSWER_TIMEOUT),
                 _ => strategy,
@@ -105,6 +116,28 @@ async fn subscription(role: &Role, point: &Arc<Point>) -> Subscription {
             builder.idempotent(strategy.lease(LEASE)).handler(tracked)
         }
     }
+}
+
+/// Messages in a row exclude each other. Who finds the lock held waits for less than a lease, and is deferred then.
+async fn locked(
+    role: &Role,
+    builder: SubscriptionBuilder,
+    store: store::Pointed,
+) -> SubscriptionBuilder {
+    let key = match role.defect {
+        Some(Defect::LocksTheMessage) => Key::message_id(),
+        _ => Key::from_fn(|context| {
+            let id = context.message_id().ok_or("a message without an id")?;
+            Ok::<_, &str>(key_of(id.as_ref()))
+        }),
+    };
+    let lock = Locked::by(store, key).lease(LEASE).wait(LEASE / 2);
+    let lock = match role.fault {
+        Some((_, Fault::Lost)) => lock.answer_timeout(ANSWER_TIMEOUT),
+        _ => lock,
+    };
+    let (pool, instance) = (role.place.file().await, role.instance.clone());
+    builder.middleware(lock).middleware(Visiting { pool, instance })
 }
 
 fn in_transactions<DB, H, Args>(

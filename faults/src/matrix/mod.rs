@@ -6,6 +6,7 @@
 
 mod cell;
 mod consumer;
+mod inside;
 mod instance;
 mod observed;
 mod place;
@@ -22,7 +23,7 @@ pub use cell::{Boundary, Cell, Fault, Guard, Records};
 pub use consumer::consume;
 pub use observed::Observed;
 pub use place::Servers;
-pub use role::Role;
+pub use role::{Defect, Role};
 pub use rules::{Expected, Why, expected};
 pub use run::Stage;
 pub use table::table;

@@ -1,6 +1,7 @@
 //! What came of a cell.
 
 use super::cell::{Cell, Guard, Records};
+use super::inside::key_of;
 use super::rules::Expected;
 use crate::books::Verdict;
 
@@ -16,7 +17,12 @@ pub struct Observed {
     pub verdict: Verdict,
     /// Messages that are not done for the store, though it is long after every lease.
     pub stuck: Vec<String>,
-    /// The message that the fault happened to, where that can be known.
+    /// Who was inside of a lock with somebody else, though neither had stood still past the lease; fences that did not
+    /// rise.
+    pub overlaps: Vec<String>,
+    /// Whether somebody came into a lock before the process had left it that stood still.
+    pub is_overtaken: bool,
+    /// The message that the fault happened to, or the key of its lock, where that can be known.
     pub struck: String,
     /// Whether the counts of the processes added up that were stopped in good order.
     pub is_conserved: bool,
@@ -33,6 +39,7 @@ impl Observed {
         let others = Verdict { double: Vec::new(), ..self.verdict.clone() };
         others.is_clean()
             && self.stuck.is_empty()
+            && self.overlaps.is_empty()
             && self.is_conserved
             && (least..=most).contains(&doubles)
             && self.doubles_are_explained()
@@ -42,7 +49,7 @@ impl Observed {
     /// acknowledgement did not reach the broker.
     fn doubles_are_explained(&self) -> bool {
         self.cell.guard == Guard::Tracked(Records::Memory)
-            || self.verdict.double.iter().all(|id| *id == self.struck)
+            || self.verdict.double.iter().all(|id| [id, &key_of(id)].contains(&&self.struck))
     }
 
     /// The ids that came out wrong.

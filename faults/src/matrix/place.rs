@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, MySqlPool, PgPool, SqlitePool};
 
 use super::cell::{Guard, Records};
+use super::inside::{self, Step};
 
 /// The servers that all cells share.
 #[derive(Debug, Clone)]
@@ -76,7 +77,7 @@ impl Place {
             Records::Redis => place.url.clone_from(&servers.redis),
             Records::Memory | Records::Sqlite => {}
         }
-        let sql = format!("CREATE TABLE {TABLE}");
+        let sql = format!("CREATE TABLE {TABLE}; CREATE TABLE {}", inside::TABLE);
         let pool = place.file().await;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
         place
@@ -133,6 +134,15 @@ impl Place {
             };
         let effect = |(id, attempt, instance)| Effect { id, attempt, instance };
         rows.unwrap().into_iter().map(effect).collect()
+    }
+
+    /// Who came into a lock and left it, in that order.
+    pub(crate) async fn visits(&self) -> Vec<Step> {
+        let look = "SELECT id, fence, instance, enters FROM visits ORDER BY seq";
+        let rows: Vec<(String, i64, String, bool)> =
+            sqlx::query_as(look).fetch_all(&self.file().await).await.unwrap();
+        let step = |(id, fence, instance, enters)| Step { id, fence, instance, enters };
+        rows.into_iter().map(step).collect()
     }
 
     /// Removes what a server has of it.

@@ -22,8 +22,18 @@ pub struct Role {
     pub(crate) place: Place,
     /// What happens to it, if anything.
     pub(crate) fault: Option<(Boundary, Fault)>,
-    /// Whether a claim makes the record Done: a defect for which a message can be lost.
-    pub(crate) marks_first: bool,
+    /// What is wrong with it, on purpose.
+    pub(crate) defect: Option<Defect>,
+}
+
+/// What a cell must not pass with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "those that tests show to be found")]
+pub enum Defect {
+    /// A claim makes the record Done, so that a message can be lost.
+    MarksFirst,
+    /// A lock is of the message's id, so that two messages of one key do not exclude each other.
+    LocksTheMessage,
 }
 
 /// Of the claims. Long enough that a busy machine does not lose one by itself.

@@ -72,6 +72,7 @@ pub fn expected(cell: Cell) -> Expected {
         Guard::Transactional(_) | Guard::GroupCommit(_) => NONE,
         Guard::Tracked(Records::Memory) => in_memory(cell),
         Guard::Tracked(_) => tracked(cell),
+        Guard::Locked(_) => locked(cell),
     }
 }
 
@@ -102,6 +103,17 @@ fn tracked(cell: Cell) -> Expected {
             AT_MOST_ONE
         }
         // S6, S9, S15, S45: asked again, run again without an effect before, or known as done.
+        _ => NONE,
+    }
+}
+
+/// The record within the lock is that of `Tracked`, and its own claim and completion are not struck: those of the lock
+/// are, with which no effect is lost or doubled. Who stands still past the lease has lost both.
+fn locked(cell: Cell) -> Expected {
+    use {Boundary as B, Fault as F};
+    match (cell.boundary, cell.fault) {
+        (B::EffectApplied, F::Abort | F::Error | F::Lost) => ONE,
+        (B::ClaimApplied | B::HandlerStarted | B::EffectApplied, F::Delayed) => AT_MOST_ONE,
         _ => NONE,
     }
 }

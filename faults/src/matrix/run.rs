@@ -14,10 +14,11 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::cell::{Cell, Fault, Guard, Records};
+use super::inside::overlaps;
 use super::instance::{Instance, PATIENCE};
 use super::observed::Observed;
 use super::place::{Effect, Place, Servers};
-use super::role::{LEASE, PREFIX, Role, SUBSCRIPTION};
+use super::role::{Defect, LEASE, PREFIX, Role, SUBSCRIPTION};
 use super::rules::expected;
 use crate::books::Books;
 use crate::measure::within;
@@ -30,7 +31,7 @@ pub struct Stage {
     servers: Servers,
     name: String,
     folder: TempDir,
-    marks_first: bool,
+    defect: Option<Defect>,
 }
 
 /// How many messages there are in a cell. Each is published twice.
@@ -54,13 +55,13 @@ impl Stage {
     #[must_use]
     pub fn new(program: impl Into<PathBuf>, servers: Servers, name: String) -> Self {
         let folder = TempDir::new().unwrap();
-        Self { program: program.into(), servers, name, folder, marks_first: false }
+        Self { program: program.into(), servers, name, folder, defect: None }
     }
 
-    /// With a store that records a message as done when it is claimed: what a cell must fail on.
+    /// With a defect that a cell must fail on.
     #[must_use]
-    pub fn marking_first(mut self) -> Self {
-        self.marks_first = true;
+    pub fn with(mut self, defect: Defect) -> Self {
+        self.defect = Some(defect);
         self
     }
 
@@ -77,7 +78,7 @@ impl Stage {
             guard: cell.guard,
             place,
             fault: None,
-            marks_first: self.marks_first,
+            defect: self.defect,
         };
         let log = self.folder.path().join(format!("{service}.log"));
         let witness = Witness::at(&self.servers.amqp).await;
@@ -117,12 +118,15 @@ impl Stage {
         let queue = format!("{service}.{SUBSCRIPTION}");
         let effects = settle(&role, &books, &witness, &queue, [&mut other, &mut doomed]).await;
         let is_conserved = other.stop().await & doomed.stop().await;
+        let overlaps = overlaps(cell, "b", &role.place.visits().await);
         let mut observed = Observed {
             cell,
             expected: expected(cell),
             verdict: books
                 .judge(&counts(&effects), &witness.take_all(&dead_letter_queue(&queue)).await),
             stuck: stuck(&role, &books).await,
+            overlaps: overlaps.wrong,
+            is_overtaken: overlaps.is_overtaken,
             struck,
             is_conserved,
             history: Vec::new(),

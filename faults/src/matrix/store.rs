@@ -12,11 +12,14 @@ use mmate_idempotency::{Permit, Store, StoreError};
 
 use super::cell::Boundary;
 use super::point::{Point, Strike};
+use super::role::Defect;
 
 pub(crate) struct Pointed {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) point: Arc<Point>,
-    pub(crate) marks_first: bool,
+    pub(crate) defect: Option<Defect>,
+    /// Whether the claims are locks, which end with their release.
+    pub(crate) is_lock: bool,
 }
 
 impl Pointed {
@@ -59,7 +62,7 @@ impl Store for Pointed {
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let at = [Boundary::ClaimSent, Boundary::ClaimApplied];
         let claim = self.call(at, request.key.id(), self.store.claim(request)).await?;
-        if let (true, Claim::Granted(grant)) = (self.marks_first, &claim) {
+        if let (Some(Defect::MarksFirst), Claim::Granted(grant)) = (self.defect, &claim) {
             self.store.complete(&Permit::new(request, *grant), None).await?;
         }
         Ok(claim)
@@ -75,7 +78,11 @@ impl Store for Pointed {
     }
 
     async fn release(&self, permit: &Permit) -> Result<Held, StoreError> {
-        self.store.release(permit).await
+        if !self.is_lock {
+            return self.store.release(permit).await;
+        }
+        let at = [Boundary::EndSent, Boundary::EndApplied];
+        self.call(at, permit.key().id(), self.store.release(permit)).await
     }
 
     async fn purge(&self, at_most: u32) -> Result<u64, StoreError> {

@@ -35,12 +35,13 @@ fn text_of(cell: Cell, results: &[Observed]) -> String {
         return "–".to_owned();
     };
     let doubles = observed.verdict.double.len();
-    match (observed.is_right(), least, most) {
+    let effects = match (observed.is_right(), least, most) {
         (false, ..) => "**wrong**".to_owned(),
         (true, 0, 0) => "1".to_owned(),
         (true, least, most) if least == most => format!("1+{doubles}"),
         (true, _, most) => format!("1+{doubles} (≤{most})"),
-    }
+    };
+    if observed.is_overtaken { effects + " o" } else { effects }
 }
 
 fn capitalised(text: &str) -> String {

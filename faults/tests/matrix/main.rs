@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mmate_faults::matrix::{
-    Boundary, Cell, Expected, Fault, Guard, Observed, Records, Servers, Stage, expected, table,
+    Boundary, Cell, Defect, Expected, Fault, Guard, Observed, Records, Servers, Stage, expected,
+    table,
 };
 use mmate_test_support::{amqp_url, mariadb_url, postgres_url, redis_url, unique};
 use tokio::runtime::Handle;
@@ -80,12 +81,20 @@ async fn at_chosen_points_of_every_strategy_what_comes_of_a_fault_is_as_the_rule
         (R::Postgres, B::EndApplied, F::Error),
         (R::MariaDb, B::ClaimApplied, F::Lost),
     ];
+    let locked = [
+        (R::Sqlite, B::EffectApplied, F::Abort),
+        (R::Postgres, B::EndSent, F::Abort),
+        (R::MariaDb, B::ClaimApplied, F::Abort),
+        (R::Redis, B::HandlerStarted, F::Delayed),
+        (R::Redis, B::EndApplied, F::Lost),
+    ];
     let cells = tracked.map(|(records, at, fault)| Cell::new(Guard::Tracked(records), at, fault));
     let others = transactional
         .map(|(records, at, fault)| Cell::new(Guard::Transactional(records), at, fault));
     let groups =
         grouped.map(|(records, at, fault)| Cell::new(Guard::GroupCommit(records), at, fault));
-    let cells: Vec<_> = cells.into_iter().chain(others).chain(groups).collect();
+    let locks = locked.map(|(records, at, fault)| Cell::new(Guard::Locked(records), at, fault));
+    let cells: Vec<_> = cells.into_iter().chain(others).chain(groups).chain(locks).collect();
     let count = cells.len();
     let results = run(cells, |_| {}).await;
     assert_eq!(results.len(), count, "cells that did not end");
@@ -98,9 +107,20 @@ async fn at_chosen_points_of_every_strategy_what_comes_of_a_fault_is_as_the_rule
 async fn a_store_that_marks_before_the_handler_does_not_pass() {
     let guard = Guard::Tracked(Records::Postgres);
     let cell = Cell::new(guard, Boundary::HandlerStarted, Fault::Abort);
-    let observed = stage("marking").marking_first().run(0, cell).await;
+    let observed = stage("marking").with(Defect::MarksFirst).run(0, cell).await;
     assert!(!observed.is_right());
     assert_eq!(observed.verdict.lost, std::slice::from_ref(&observed.struck), "{observed:#?}");
+}
+
+/// Of locks that do not exclude each other, two are seen inside of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_of_another_key_than_that_of_the_work_do_not_pass() {
+    let guard = Guard::Locked(Records::Redis);
+    let cell = Cell::new(guard, Boundary::HandlerStarted, Fault::Error);
+    let observed = stage("locking").with(Defect::LocksTheMessage).run(0, cell).await;
+    assert!(!observed.is_right());
+    assert!(observed.overlaps[0].starts_with("both inside"), "{observed:#?}");
+    assert!(observed.verdict.is_clean(), "nothing but that is wrong: {observed:#?}");
 }
 
 /// The whole, or what `CRASH_MATRIX_ONLY` names in the words of the table; the table goes to the file

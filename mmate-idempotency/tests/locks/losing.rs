@@ -1,28 +1,41 @@
 //! A lock that is lost while the handler runs.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use mmate_core::{HandlerError, InProcess};
-use mmate_idempotency::protocol::{Claim, Held};
-use mmate_idempotency::store::{ClaimRequest, Claimant, ManualClock, RecordKey};
+use mmate_idempotency::protocol::Held;
 use mmate_idempotency::{LockPermit, MemoryStore, Permit, Store, Tracked};
-use tokio::time::sleep;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 
+use crate::faulty::{Call, Fault, Faulty, down};
+use crate::house::{House, overtake, seize};
+use crate::place::on_every_store;
 use crate::scene::{Log, by_order, counts_when, orders, publish, start};
 
-/// Runs a case with a recorder of its own and with time that passes when nothing else happens.
-fn measured<F: Future<Output = ()>>(case: impl FnOnce(Snapshotter) -> F) {
+on_every_store! {
+    who_was_overtaken_is_cancelled_and_counted_and_spawned_work_is_told,
+    who_was_overtaken_and_finished_before_it_knew_is_counted,
+    who_cannot_prolong_its_lock_is_cancelled_and_counted_when_its_lease_is_over,
+}
+
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// Runs a case with a recorder of its own, which holds for one thread.
+async fn measured<F: Future<Output = ()>>(case: impl FnOnce(Snapshotter) -> F + Send + 'static) {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(case(snapshotter));
-    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = move || {
+        metrics::with_local_recorder(&recorder, || {
+            // Nobody else ends what blocks a thread.
+            let case = async { timeout(LIMIT, case(snapshotter)).await };
+            runtime.block_on(case).expect("the case hangs");
+        });
+    };
+    spawn_blocking(run).await.unwrap();
 }
 
 fn lost(snapshotter: &Snapshotter) -> u64 {
@@ -32,89 +45,108 @@ fn lost(snapshotter: &Snapshotter) -> u64 {
         .sum()
 }
 
-const LEASE: Duration = Duration::from_secs(60);
-
-/// Lets the store's time leap past the lease, and takes the lock.
-async fn overtake(store: &MemoryStore, clock: &ManualClock) -> Permit {
-    clock.advance(LEASE);
-    let key = RecordKey::new("///orders", "o-1").unwrap();
-    let request = ClaimRequest::new(key, Claimant::default(), LEASE);
-    match store.claim(&request).await.unwrap() {
-        Claim::Granted(grant) => Permit::new(&request, grant),
-        other => panic!("granted, not {other:?}"),
+/// What the handler does: the first one spawns work that waits for the loss, and does not end.
+fn clinging(
+    log: &Log,
+) -> impl Fn(LockPermit) -> futures_util::future::BoxFuture<'static, Result<(), HandlerError>>
++ Send
++ Sync
++ 'static {
+    let log = log.clone();
+    move |lock| {
+        let log = log.clone();
+        Box::pin(async move {
+            if log.lines().is_empty() {
+                log.add("inside");
+                let (told, lost) = (log.clone(), lock.lost());
+                tokio::spawn(async move {
+                    lost.await;
+                    told.add("told");
+                });
+                std::future::pending::<()>().await;
+            }
+            log.add("done");
+            Ok(())
+        })
     }
 }
 
-/// S19: the handler is cancelled, and what it has spawned is told.
-#[test]
-fn who_was_overtaken_is_cancelled_and_counted_and_spawned_work_is_told() {
-    measured(async |snapshotter| {
-        let (broker, log) = (InProcess::new(), Log::default());
-        let clock = ManualClock::new();
-        let store = MemoryStore::new().clock(clock.clone());
-        let handler = {
-            let log = log.clone();
-            move |lock: LockPermit| {
-                let log = log.clone();
-                async move {
-                    if log.lines().is_empty() {
-                        log.add("inside");
-                        let (told, lost) = (log.clone(), lock.lost());
-                        tokio::spawn(async move {
-                            lost.await;
-                            told.add("told");
-                        });
-                        sleep(Duration::from_secs(3600)).await;
-                    }
-                    log.add("done");
-                    Ok::<(), HandlerError>(())
-                }
-            }
-        };
-        let subscription =
-            orders("q").middleware(by_order(store.clone()).lease(LEASE)).handler(handler);
-        let running = start(&broker, "s", subscription).await;
+/// S19: the handler is cancelled at its next heartbeat, and what it has spawned is told.
+async fn who_was_overtaken_is_cancelled_and_counted_and_spawned_work_is_told(mut house: House) {
+    const LEASE: Duration = Duration::from_secs(3);
+    let clock = house.clock();
+    measured(async move |snapshotter| {
+        let log = house.log.clone();
+        let (lock, handler) = (house.lock().await.lease(LEASE), clinging(&log));
+        let running = house.instance(|builder| builder.middleware(lock).handler(handler)).await;
         publish(&running, "a", "o-1").await;
-        while log.lines().is_empty() {
-            sleep(Duration::from_millis(1)).await;
-        }
-        let second = overtake(&store, &clock).await;
+        counts_when(&running, |_| log.lines() == ["inside"]).await;
+        let store = house.store().await;
+        let second = overtake(&store, &clock, LEASE).await;
         counts_when(&running, |counts| counts.deferred == 1).await;
-        sleep(Duration::from_millis(1)).await;
-        assert_eq!(log.lines(), ["inside", "told"]);
+        counts_when(&running, |_| log.lines() == ["inside", "told"]).await;
         assert_eq!(store.release(&second).await.unwrap(), Held::Yes, "it is untouched");
-        broker.idle().await;
+        house.broker.idle().await;
         assert_eq!(log.lines(), ["inside", "told", "done"]);
         assert_eq!(lost(&snapshotter), 1);
         let counts = running.stats().total();
         assert_eq!((counts.succeeded, counts.retried), (1, 0));
-    });
+    })
+    .await;
 }
 
 /// S19: what was done is done; that somebody else may have been inside too is counted.
-#[test]
-fn who_was_overtaken_and_finished_before_it_knew_is_counted() {
-    measured(async |snapshotter| {
-        let broker = InProcess::new();
-        let clock = ManualClock::new();
-        let store = MemoryStore::new().clock(clock.clone());
+async fn who_was_overtaken_and_finished_before_it_knew_is_counted(mut house: House) {
+    const LEASE: Duration = Duration::from_secs(3600);
+    let clock = house.clock();
+    measured(async move |snapshotter| {
+        let store = house.store().await;
+        let second: Arc<Mutex<Vec<Permit>>> = Arc::default();
         let handler = {
-            let (store, clock) = (store.clone(), clock.clone());
+            let (store, second) = (store.clone(), Arc::clone(&second));
             move || {
-                let (store, clock) = (store.clone(), clock.clone());
+                let (store, second, clock) = (store.clone(), Arc::clone(&second), clock.clone());
                 async move {
-                    overtake(&store, &clock).await;
+                    let permit = overtake(&store, &clock, LEASE).await;
+                    second.lock().unwrap().push(permit);
                     Ok::<(), HandlerError>(())
                 }
             }
         };
-        let subscription = orders("q").middleware(by_order(store).lease(LEASE)).handler(handler);
-        let running = start(&broker, "s", subscription).await;
+        let lock = house.lock().await.lease(LEASE);
+        let running = house.instance(|builder| builder.middleware(lock).handler(handler)).await;
         publish(&running, "a", "o-1").await;
-        broker.idle().await;
+        house.broker.idle().await;
         assert_eq!(running.stats().total().succeeded, 1);
+        let second = second.lock().unwrap().pop().unwrap();
+        assert_eq!(store.release(&second).await.unwrap(), Held::Yes, "it is untouched");
         assert_eq!(lost(&snapshotter), 1);
-    });
+    })
+    .await;
+}
+
+/// S19, S22: its heartbeats do not arrive.
+async fn who_cannot_prolong_its_lock_is_cancelled_and_counted_when_its_lease_is_over(house: House) {
+    const LEASE: Duration = Duration::from_secs(1);
+    measured(async move |snapshotter| {
+        let fault: Fault = Arc::new(|call, _| {
+            Box::pin(async move { if call == Call::Heartbeat { Err(down()) } else { Ok(()) } })
+        });
+        let log = house.log.clone();
+        let lock = by_order(Faulty { store: house.store().await, fault }).lease(LEASE);
+        let handler = clinging(&log);
+        let running = house.instance(|builder| builder.middleware(lock).handler(handler)).await;
+        publish(&running, "a", "o-1").await;
+        house.broker.idle().await;
+        assert_eq!(log.lines(), ["inside", "told", "done"]);
+        assert_eq!(lost(&snapshotter), 1);
+        let counts = running.stats().total();
+        assert_eq!((counts.succeeded, counts.retried), (1, 0));
+        assert!(counts.deferred >= 1, "{counts:?}");
+        // It was given back, and is to be had.
+        seize(&house.store().await, LEASE).await;
+    })
+    .await;
 }
 
 /// A claim that is given back is lost to who works on without its handler; one that succeeded is
@@ -139,7 +171,7 @@ async fn work_that_outlives_its_handler_is_told_when_the_claim_is_given_back() {
     let running = start(&broker, "s", orders("q").idempotent(strategy).handler(handler)).await;
     publish(&running, "a", "o-1").await;
     broker.idle().await;
-    sleep(LEASE * 10).await;
+    sleep(Duration::from_secs(600)).await;
     assert_eq!(log.lines(), ["attempt 1 is over"]);
     assert_eq!(running.stats().total().succeeded, 1);
 }

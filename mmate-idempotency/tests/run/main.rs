@@ -4,7 +4,9 @@
 
 #[path = "../strategies/faulty.rs"]
 mod faulty;
+mod gate;
 mod house;
+mod place;
 
 mod callers;
 mod crashes;
