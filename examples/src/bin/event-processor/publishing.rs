@@ -1,7 +1,7 @@
 //! Where the producer puts an event so that every listener gets it.
 
 use mmate_amqp::Amqp;
-use mmate_core::{HealthReport, Outgoing, Running, Service};
+use mmate_core::{HealthReport, Outgoing, Publisher};
 use mmate_examples::program::Failure;
 
 use crate::event::Event;
@@ -12,7 +12,7 @@ use crate::rabbit::TOPIC;
 /// Into its journal, from which listeners are sent it over WebSocket, or to RabbitMQ.
 pub(crate) enum Publishing {
     Journal(Journal),
-    Broker(Running),
+    Broker(Publisher),
 }
 
 impl Publishing {
@@ -20,8 +20,7 @@ impl Publishing {
         match &options.broker {
             None => Ok(Self::Journal(Journal::open(&options.journal, options.keep).await?)),
             Some(url) => {
-                let service = Service::new("event-producer");
-                Ok(Self::Broker(service.start(Amqp::new(url)).await?))
+                Ok(Self::Broker(Publisher::connect(&Amqp::new(url), "event-producer").await?))
             }
         }
     }
@@ -30,9 +29,9 @@ impl Publishing {
     pub(crate) async fn publish(&self, event: &Event) -> Result<Option<i64>, Failure> {
         match self {
             Self::Journal(journal) => Ok(Some(journal.append(event).await?)),
-            Self::Broker(service) => {
+            Self::Broker(publisher) => {
                 let message = Outgoing::event(TOPIC, "EventPublished", &event.payload);
-                service.publisher().publish(message.id(event.event_id.clone())).await?;
+                publisher.publish(message.id(event.event_id.clone())).await?;
                 Ok(None)
             }
         }
@@ -49,7 +48,7 @@ impl Publishing {
         match self {
             // It asks nobody: a journal that cannot be written shows in the answers to who publishes.
             Self::Journal(_) => HealthReport::new("event-producer"),
-            Self::Broker(service) => service.health().report(),
+            Self::Broker(publisher) => publisher.health().report(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The way over RabbitMQ: a queue for each listener, and a strategy in place of the processor.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub(crate) fn service(
     let subscription = Subscription::per_service(&*options.instance_id, [TOPIC])
         .scope(Scope::Named(SCOPE.to_owned()))
         .concurrency(options.work.concurrency.into())
+        .prefetch(NonZeroU16::MIN.saturating_add(4 * options.work.concurrency))
         .retry(retry.max_attempts(20))
         .idempotent(records)
         .handler(process);
