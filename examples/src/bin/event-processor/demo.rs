@@ -61,6 +61,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<bool, Failure> {
     while let Some(ended) = demo.tasks.join_next().await {
         ended??;
     }
+    demo.producer.close().await;
     demo.database.close().await;
     Ok(is_clean)
 }

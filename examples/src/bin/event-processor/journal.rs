@@ -94,6 +94,10 @@ impl Journal {
         sqlx::query(upsert).bind(listener).bind(number).execute(&self.pool).await?;
         Ok(())
     }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
 }
 
 fn numbered(row: &SqliteRow) -> Result<Numbered, Failure> {

@@ -15,11 +15,10 @@ use mmate_core::{Health, HealthReport, Running, Stats, error_chain};
 use mmate_examples::monitor;
 use mmate_examples::program::Failure;
 use mmate_idempotency::store::Store;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::database::Database;
+use crate::database::{Database, Stored};
 use crate::inbox::Inbox;
 use crate::options::ListenerOptions;
 use crate::processor::{Processor, Worker};
@@ -187,6 +186,13 @@ struct Page {
     limit: Option<u16>,
 }
 
+/// Not a [`serde_json::Value`], which cannot hold every payload as it was written.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    events: &'a [Stored],
+    next: Option<&'a str>,
+}
+
 /// What is stored, in the order of the ids, a page at a time; `next` is the `after` of the next
 /// page, absent on the last one.
 async fn events(
@@ -207,8 +213,8 @@ async fn events(
         Ok(mut events) => {
             let is_last = events.len() <= usize::from(limit);
             events.truncate(limit.into());
-            let next = events.last().filter(|_| !is_last).map(|event| &event.event_id);
-            Json(json!({"events": events, "next": next})).into_response()
+            let next = events.last().filter(|_| !is_last).map(|event| &*event.event_id);
+            Json(Shown { events: &events, next }).into_response()
         }
         Err(failure) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error_chain(&*failure)),
     }

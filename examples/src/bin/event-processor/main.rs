@@ -56,7 +56,9 @@ async fn produce(options: ProducerOptions) -> Result<(), Failure> {
     let http = listen(options.listen).await?;
     let producer = Producer::open(&options).await?;
     println!("http://{}/publish", http.local_addr()?);
-    Ok(monitor::serve(http, producer.pages(metrics), shutdown_signal()).await?)
+    monitor::serve(http, producer.pages(metrics), shutdown_signal()).await?;
+    producer.close().await;
+    Ok(())
 }
 
 async fn process(options: ListenerOptions) -> Result<(), Failure> {

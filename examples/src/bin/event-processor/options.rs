@@ -83,7 +83,7 @@ pub(crate) struct ProducerOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListenerOptions {
     /// The name of this listener, its own for as long as it is to go on where it was
-    #[arg(long, env = "INSTANCE_ID", value_name = "NAME")]
+    #[arg(long, env = "INSTANCE_ID", value_name = "NAME", value_parser = instance_id)]
     pub(crate) instance_id: String,
 
     /// Where it listens for /api/events, /health and /metrics
@@ -134,5 +134,14 @@ impl WorkOptions {
 
     pub(crate) fn work_takes(&self) -> Duration {
         Duration::from_millis(self.work_takes)
+    }
+}
+
+/// It is a part of a queue's name and of a URL.
+fn instance_id(text: &str) -> Result<String, String> {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match !text.is_empty() && text.len() <= 64 && text.chars().all(is_fit) {
+        true => Ok(text.to_owned()),
+        false => Err("a name has 1 to 64 letters, digits, dashes, dots or underscores".to_owned()),
     }
 }

@@ -51,6 +51,10 @@ impl Producer {
         counter!("event_processor_published_total").increment(1);
         Ok(number)
     }
+
+    pub(crate) async fn close(&self) {
+        self.publishing.close().await;
+    }
 }
 
 /// 202 once it is sure that the listeners will get it, 400 with the reason for what is no event.

@@ -51,4 +51,11 @@ impl Publishing {
             Self::Broker(publisher) => publisher.health().report(),
         }
     }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Journal(journal) => journal.close().await,
+            Self::Broker(publisher) => publisher.close().await,
+        }
+    }
 }

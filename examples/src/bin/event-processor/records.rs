@@ -16,7 +16,12 @@ pub(crate) async fn open(name: &str) -> Result<Arc<dyn Store>, Failure> {
     loop {
         match try_open(name).await? {
             Ok(store) => return Ok(store),
-            Err(error) if error.kind() == StoreErrorKind::Permanent => return Err(error.into()),
+            // A file that cannot be opened does not come back by itself.
+            Err(error)
+                if error.kind() == StoreErrorKind::Permanent || name.starts_with("sqlite:") =>
+            {
+                return Err(error.into());
+            }
             Err(error) if !is_told => {
                 is_told = true;
                 tracing::warn!(reason = error_chain(&error), "waiting for the store");
