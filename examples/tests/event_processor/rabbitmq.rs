@@ -4,6 +4,9 @@ use mmate_test_support::RabbitMq;
 
 use crate::scene::{Scene, assert_stored, until};
 
+/// As mmate counts it.
+const DUPLICATE: &str = "outcome=\"duplicate\"";
+
 /// On a broker of its own, since queue names are those of the example.
 #[test]
 fn over_rabbitmq_all_hear_one_stores_and_a_kill_loses_nothing() {
@@ -22,7 +25,7 @@ fn over_rabbitmq_all_hear_one_stores_and_a_kill_loses_nothing() {
     let stored_by = |listener: &crate::scene::Program| listener.outcome("stored");
     until("the events", || listeners.iter().map(stored_by).sum::<u64>() == 100);
     for listener in &listeners {
-        let duplicates = || listener.metric("mmate_duplicates_total", "");
+        let duplicates = || listener.metric("mmate_outcomes_total", DUPLICATE);
         until("the copies", || stored_by(listener) + duplicates() >= 150);
     }
 
@@ -34,7 +37,9 @@ fn over_rabbitmq_all_hear_one_stores_and_a_kill_loses_nothing() {
     until("all events", || lives.stored().len() == 200);
     assert_stored(&lives, 0..200);
     // What was published while it was away is in its queue.
-    until("what it missed", || stored_by(&back) + back.metric("mmate_duplicates_total", "") >= 100);
+    until("what it missed", || {
+        stored_by(&back) + back.metric("mmate_outcomes_total", DUPLICATE) >= 100
+    });
 }
 
 #[test]
