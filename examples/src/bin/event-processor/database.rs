@@ -1,5 +1,6 @@
 //! The table of the events that were processed, on SQLite or PostgreSQL.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mmate_core::health::{Status, StatusCell};
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{AnyPool, Row};
+use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use crate::event::Event;
@@ -36,7 +38,8 @@ fn patience() -> RetryPolicy {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
-    pool: AnyPool,
+    connections: AnyPool,
+    has_table: Arc<OnceCell<()>>,
     status: StatusCell,
 }
 
@@ -59,24 +62,35 @@ impl Database {
             Some(("postgres" | "postgresql", _)) => (url.to_owned(), false),
             _ => return Err("a database is sqlite:FILE or postgres://…".into()),
         };
-        let pool = AnyPoolOptions::new()
+        let connections = AnyPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(3))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if is_sqlite {
                         // Readers and the writer do not wait for each other.
-                        sqlx::raw_sql("PRAGMA journal_mode = WAL")
-                            .execute(&mut *connection)
-                            .await?;
+                        sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(connection).await?;
                     }
-                    sqlx::raw_sql(TABLE).execute(connection).await?;
                     Ok(())
                 })
             })
             .connect_lazy(&url)
             .map_err(|error| format!("cannot use the database: {error}"))?;
-        Ok(Self { pool, status: StatusCell::new(Status::Up) })
+        let status = StatusCell::new(Status::Up);
+        Ok(Self { connections, has_table: Arc::default(), status })
+    }
+
+    /// The connections, once the table is there.
+    async fn pool(&self) -> sqlx::Result<&AnyPool> {
+        let create = || sqlx::raw_sql(TABLE).execute(&self.connections);
+        let table = self.has_table.get_or_try_init(|| async {
+            // Of two that make it at the same time, PostgreSQL refuses one: then it is there.
+            if create().await.is_err() {
+                create().await?;
+            }
+            Ok(())
+        });
+        table.await.map(|()| &self.connections)
     }
 
     /// Stores the event; `false` if it was there already. A database that is away is tried again,
@@ -106,19 +120,19 @@ impl Database {
             .bind(event.payload.get())
             .bind(by)
             .bind(i64::try_from(now).unwrap_or(i64::MAX))
-            .execute(&self.pool)
+            .execute(self.pool().await?)
             .await?;
         Ok(inserted.rows_affected() == 1)
     }
 
     /// The events after that id in the order of their ids, up to a number of them.
     pub(crate) async fn page(&self, after: &str, limit: u16) -> Result<Vec<Stored>, Failure> {
-        let rows = sqlx::query(SELECT).bind(after).bind(i64::from(limit)).fetch_all(&self.pool);
-        rows.await?.iter().map(stored).collect()
+        let select = sqlx::query(SELECT).bind(after).bind(i64::from(limit));
+        select.fetch_all(self.pool().await?).await?.iter().map(stored).collect()
     }
 
     pub(crate) async fn count(&self) -> sqlx::Result<i64> {
-        sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&self.pool).await
+        sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(self.pool().await?).await
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -127,14 +141,30 @@ impl Database {
 
     /// Logs only what is new.
     fn says(&self, status: Status) {
-        if self.status.status().is_down() != status.is_down() {
+        let was_down = self.status.status().is_down();
+        if was_down != status.is_down() {
             tracing::warn!("the database is {status}");
         }
+        let is_lost = status.is_down() && !was_down;
         self.status.set(status);
+        if is_lost {
+            tokio::spawn(self.clone().look_until_it_is_back());
+        }
+    }
+
+    /// Another listener may have what this one could not store, and then there is nothing to insert
+    /// by which this one would see that the database is back.
+    async fn look_until_it_is_back(self) {
+        while self.status().is_down() && !self.connections.is_closed() {
+            sleep(Duration::from_secs(1)).await;
+            if sqlx::query("SELECT 1").execute(&self.connections).await.is_ok() {
+                self.says(Status::Up);
+            }
+        }
     }
 
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        self.connections.close().await;
     }
 }
 

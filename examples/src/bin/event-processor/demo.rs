@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::listener::{Counters, Listener};
 use crate::options::{DemoOptions, ListenerOptions, ProducerOptions};
 use crate::producer::Producer;
-use crate::records;
+use crate::{records, tally};
 
 /// Every how many events one is published a second time.
 const REPEATED: u32 = 4;
@@ -45,6 +45,7 @@ struct Demo {
 /// Whether each event was stored once.
 pub(crate) async fn run(options: DemoOptions) -> Result<bool, Failure> {
     let metrics = monitor::collect()?;
+    tally::describe();
     let mut demo = Demo::start(&options, &metrics).await?;
     let is_clean = tokio::select! {
         is_clean = demo.show(&options) => is_clean?,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::journal::Journal;
+use crate::tally::{LISTENERS, MISSED};
 
 /// A connection without a sign of life for as long is given up, on both sides.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
@@ -32,7 +33,7 @@ pub(crate) struct Progress {
 
 pub(crate) async fn serve(socket: WebSocket, journal: &Journal, listener: &str) {
     tracing::info!(listener, "a listener is connected");
-    let connected = gauge!("event_processor_listeners");
+    let connected = gauge!(LISTENERS);
     connected.increment(1);
     let (sender, receiver) = socket.split();
     let ended = tokio::select! {
@@ -63,7 +64,7 @@ async fn show(
         let events = journal.after(shown).await?;
         if let Some(first) = events.first().filter(|first| first.number > shown + 1) {
             let missed = first.number - shown - 1;
-            counter!("event_processor_missed_total").increment(missed.unsigned_abs());
+            counter!(MISSED).increment(missed.unsigned_abs());
             tracing::error!(listener, missed, "events are no longer in the journal");
         }
         if events.is_empty() {

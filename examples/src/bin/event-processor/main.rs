@@ -53,6 +53,7 @@ async fn main() -> ExitCode {
 
 async fn produce(options: ProducerOptions) -> Result<(), Failure> {
     let metrics = monitor::collect()?;
+    tally::describe();
     let http = listen(options.listen).await?;
     let producer = Producer::open(&options).await?;
     println!("http://{}/publish", http.local_addr()?);
@@ -63,6 +64,7 @@ async fn produce(options: ProducerOptions) -> Result<(), Failure> {
 
 async fn process(options: ListenerOptions) -> Result<(), Failure> {
     let metrics = monitor::collect()?;
+    tally::describe();
     let http = listen(options.listen).await?;
     let database = Database::open(&options.database)?;
     let store = records::open(&options.store).await?;

@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::feed;
 use crate::options::ProducerOptions;
 use crate::publishing::Publishing;
+use crate::tally::PUBLISHED;
 
 /// The largest body that is taken, in bytes.
 const LARGEST: usize = 64 * 1024;
@@ -48,7 +49,7 @@ impl Producer {
     /// Publishes an event. When it returns, the event survives a kill of this process.
     pub(crate) async fn publish(&self, event: &Event) -> Result<Option<i64>, Failure> {
         let number = self.publishing.publish(event).await?;
-        counter!("event_processor_published_total").increment(1);
+        counter!(PUBLISHED).increment(1);
         Ok(number)
     }
 

@@ -2,7 +2,23 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use metrics::counter;
+use metrics::{counter, describe_counter, describe_gauge};
+
+pub(crate) const EVENTS: &str = "event_processor_events_total";
+pub(crate) const PUBLISHED: &str = "event_processor_published_total";
+pub(crate) const LISTENERS: &str = "event_processor_listeners";
+pub(crate) const MISSED: &str = "event_processor_missed_total";
+
+/// Says what the metrics are, once they are collected.
+pub(crate) fn describe() {
+    describe_counter!(EVENTS, "Events that a listener is done with (stored, duplicate, conflict).");
+    describe_counter!(PUBLISHED, "Events that the producer took.");
+    describe_gauge!(LISTENERS, "Listeners that are connected to the producer.");
+    describe_counter!(
+        MISSED,
+        "Events that a listener did not get: the journal had no room for them."
+    );
+}
 
 /// What came of an event at one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +48,7 @@ impl Tally {
         };
         count.fetch_add(1, Relaxed);
         let labels = [("listener", listener.to_owned()), ("outcome", word.to_owned())];
-        counter!("event_processor_events_total", &labels).increment(1);
+        counter!(EVENTS, &labels).increment(1);
     }
 
     pub(crate) fn of(&self, outcome: Outcome) -> u64 {
