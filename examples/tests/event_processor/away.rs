@@ -54,6 +54,7 @@ fn while_the_database_is_away_it_is_tried_again_and_nothing_is_lost() {
     assert_eq!(troubled.connection("database"), "down");
     assert_eq!(troubled.connection("store"), "up");
     assert_eq!(troubled.page("/api/events").status, 503);
+    until("a claim to be given back", || troubled.metric("mmate_runs_total", "failed") > 0);
     database.start_again().unwrap();
     for listener in &listeners {
         until("the rest", || listener.heard() == 80);

@@ -30,11 +30,14 @@ const SELECT: &str = "
 SELECT event_id, payload, processed_by, processed_at_ms FROM events
 WHERE event_id > $1 ORDER BY event_id LIMIT $2";
 
-/// For how long a database that does not answer is tried again under one claim: about a quarter of
-/// a minute. Then the claim is given back, and any listener may have the event.
+/// For how long a database that does not answer is tried again under one claim: about ten seconds.
+/// Then the claim is given back, and any listener may have the event.
 fn patience() -> RetryPolicy {
-    RetryPolicy::exponential(Duration::from_millis(100), Duration::from_secs(2)).max_attempts(12)
+    RetryPolicy::exponential(Duration::from_millis(100), Duration::from_secs(2)).max_attempts(6)
 }
+
+/// How long a connection to the database may take.
+const CONNECTING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
@@ -64,7 +67,7 @@ impl Database {
         };
         let connections = AnyPoolOptions::new()
             .max_connections(4)
-            .acquire_timeout(Duration::from_secs(3))
+            .acquire_timeout(CONNECTING)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if is_sqlite {
