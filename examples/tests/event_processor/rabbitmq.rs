@@ -35,14 +35,14 @@ fn over_rabbitmq_all_hear_one_stores_and_a_kill_loses_nothing() {
     producer.publish_numbers(100..150);
     until("it works", || dies.metric("mmate_claims_held", "") > 0);
     dies.kill();
-    let back = scene.listener("a", &producer);
     producer.publish_numbers(150..200);
     until("all events", || lives.stored().len() == 200);
     assert_stored(&lives, 0..200);
-    // What was published while it was away is in its queue.
-    until("what it missed", || {
-        stored_by(&back) + back.metric("mmate_outcomes_total", DUPLICATE) == 100
-    });
+    assert!(lives.metric("mmate_claims_total", "taken-over") > 0, "of the one that was killed");
+    // What was published while it was away is in its queue, and some that it had not settled.
+    let back = scene.listener("a", &producer);
+    until("what it missed", || back.metric("mmate_outcomes_total", DUPLICATE) >= 50);
+    assert_eq!(stored_by(&back), 0);
 }
 
 #[test]

@@ -37,7 +37,11 @@ use producer::Producer;
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let log = if options.command.is_some() { "warn,event_processor=info" } else { "warn" };
+    // What happens to the connection to RabbitMQ, mmate tells; lapin calls its orderly end an error.
+    let log = match options.command {
+        Some(_) => "warn,lapin=off,event_processor=info",
+        None => "warn,lapin=off",
+    };
     telemetry::start(log).finish_and_clear();
     let outcome = match options.command {
         Some(Command::Producer(options)) => produce(options).await,
