@@ -1,9 +1,10 @@
-//! What mmate's examples share: a broker that misbehaves on demand, their log, the pages by which
-//! they are watched, and a header that makes requests over HTTP idempotent.
+//! What mmate's examples share: how they begin and end, their log, the pages by which they are
+//! watched, a broker that misbehaves on demand, and a header that makes requests over HTTP idempotent.
 
 mod chaos;
 pub mod idempotency_key;
 pub mod monitor;
+pub mod program;
 pub mod telemetry;
 
 pub use chaos::Chaos;

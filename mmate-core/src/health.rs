@@ -183,7 +183,7 @@ impl fmt::Debug for Health {
     }
 }
 
-/// How a service and its parts are at one moment. Serialized, it has the whole service's `status`
+/// How a service and its parts are at one moment; had with [`Health::report`]. Serialized, it has the whole service's `status`
 /// (and `reason`) first, then the parts by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -197,6 +197,26 @@ pub struct HealthReport {
 }
 
 impl HealthReport {
+    /// That of a service without parts, which can be added to it: for a program that is no
+    /// [`Service`](crate::Service), and shows its health as one that is.
+    ///
+    /// ```
+    /// use mmate_core::HealthReport;
+    /// use mmate_core::health::Status;
+    /// let mut report = HealthReport::new("importer");
+    /// assert!(report.status().is_up());
+    /// report.connections.insert("database".to_owned(), Status::down("it does not answer"));
+    /// assert_eq!(report.status(), Status::down("connection database: it does not answer"));
+    /// ```
+    #[must_use]
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            connections: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+        }
+    }
+
     /// The whole service's: that of its worst part, whose name it gives.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use tracing::Instrument;
 
 use crate::context::Shared;
+use crate::health::Health;
 use crate::message::{CorrelationId, Headers, InvalidMessage, MessageId, Meta, Outgoing, wire};
 use crate::request::{Request, Requests};
 use crate::trace;
@@ -231,6 +232,13 @@ impl Publisher {
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// How its connections are, live: for a process that only publishes. Of a service there is
+    /// [`Running::health`](crate::Running::health), which knows its subscriptions as well.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::new(Arc::clone(&self.source), Arc::clone(&self.connection), Vec::new())
     }
 
     /// Gives a message its place in the conversation that it belongs to, and its id.

@@ -5,8 +5,8 @@
 use async_trait::async_trait;
 use mmate_core::health::Status;
 use mmate_core::{
-    Context, HandlerError, InProcess, Middleware, Next, Outcome, Running, Service, Subscription,
-    SubscriptionBuilder,
+    Context, HandlerError, InProcess, Middleware, Next, Outcome, Publisher, Running, Service,
+    Subscription, SubscriptionBuilder,
 };
 
 async fn nothing() -> Result<(), HandlerError> {
@@ -36,6 +36,21 @@ async fn a_service_is_up_down_while_its_broker_is_away_and_up_again() {
     assert!(health.report().status().is_up());
     running.stop().await.unwrap();
     assert!(health.report().status().is_down(), "a service that was stopped does nothing");
+}
+
+#[tokio::test]
+async fn a_publisher_without_a_service_has_a_health_too() {
+    let broker = InProcess::new();
+    let publisher = Publisher::connect(&broker, "storefront").await.unwrap();
+    let health = publisher.health();
+    assert_eq!(health.report().to_string(), "storefront is up");
+    broker.pause();
+    let down = Status::down("connection broker: the broker is paused");
+    assert_eq!(health.report().status(), down);
+    broker.resume();
+    assert!(health.report().status().is_up());
+    publisher.close().await;
+    assert!(health.report().status().is_down(), "it publishes nothing any more");
 }
 
 /// Always in trouble.

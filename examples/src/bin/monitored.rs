@@ -14,9 +14,9 @@ use mmate_core::{
     HandlerError, InProcess, Json, Outgoing, Publisher, Service, Subscription, Transport,
     error_chain, shutdown_signal,
 };
+use mmate_examples::program::{Failure, exit_code, listen};
 use mmate_examples::{monitor, telemetry};
 use mmate_idempotency::{MemoryStore, Tracked};
-use tokio::net::TcpListener;
 
 /// Handles an event each second, and serves /health and /metrics.
 #[derive(Debug, Parser)]
@@ -32,26 +32,16 @@ struct Options {
     listen: SocketAddr,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::start("warn").finish_and_clear();
-    match run(options).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("monitored: {}", error_chain(&*failure));
-            ExitCode::from(2)
-        }
-    }
+    exit_code("monitored", run(options).await)
 }
 
 async fn run(options: Options) -> Result<(), Failure> {
     let metrics = monitor::collect()?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|error| format!("failed to listen on {}: {error}", options.listen))?;
+    let listener = listen(options.listen).await?;
     let address = listener.local_addr()?;
     let transport: Arc<dyn Transport> = match &options.broker {
         Some(url) => Arc::new(Amqp::new(url)),
@@ -68,7 +58,8 @@ async fn run(options: Options) -> Result<(), Failure> {
     println!("http://{address}/health and http://{address}/metrics");
 
     let health = running.health().clone();
-    let mut pages = tokio::spawn(monitor::serve(listener, health, metrics, shutdown_signal()));
+    let pages = monitor::pages(metrics, move || health.report());
+    let mut pages = tokio::spawn(monitor::serve(listener, pages, shutdown_signal()));
     let ticking = tokio::spawn(tick(running.publisher().clone()));
     let served = tokio::select! {
         served = &mut pages => served?,

@@ -23,12 +23,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use clap::Parser;
-use mmate_core::{error_chain, shutdown_signal};
+use mmate_core::shutdown_signal;
 use mmate_examples::idempotency_key::once;
+use mmate_examples::program::{Failure, exit_code, listen};
 use mmate_examples::telemetry;
 use mmate_idempotency::{Idempotent, MemoryStore, SqliteStore};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 
 /// Takes payments over HTTP, each once per Idempotency-Key.
 #[derive(Debug, Parser)]
@@ -52,19 +52,11 @@ struct Options {
     bank_takes: u64,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::start("warn").finish_and_clear();
-    match run(options).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("payments: {}", error_chain(&*failure));
-            ExitCode::from(2)
-        }
-    }
+    exit_code("payments", run(options).await)
 }
 
 async fn run(options: Options) -> Result<(), Failure> {
@@ -79,9 +71,7 @@ async fn run(options: Options) -> Result<(), Failure> {
         .route("/payments", post(pay).layer(from_fn_with_state(records.clone(), once)))
         .route("/accounts", get(accounts))
         .with_state(bank);
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|error| format!("failed to listen on {}: {error}", options.listen))?;
+    let listener = listen(options.listen).await?;
     println!("http://{}/payments", listener.local_addr()?);
     axum::serve(listener, service).with_graceful_shutdown(shutdown_signal()).await?;
     // What clients have hung up on is finished all the same.

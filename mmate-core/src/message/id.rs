@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 /// The longest identifier in bytes: what an AMQP short string can carry.
@@ -102,6 +103,20 @@ macro_rules! id_type {
             }
         }
 
+        /// As its text.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        /// From a text that may be an id, as [`parse`](Self::parse) takes it.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::parse(String::deserialize(deserializer)?).map_err(de::Error::custom)
+            }
+        }
+
         impl From<Uuid> for $name {
             fn from(uuid: Uuid) -> Self {
                 let mut buffer = Uuid::encode_buffer();
@@ -188,6 +203,17 @@ mod tests {
         assert_eq!(MessageId::parse(""), Err(InvalidId::Empty));
         assert_eq!(MessageId::parse("x".repeat(256)), Err(InvalidId::TooLong { bytes: 256 }));
         assert_eq!(MessageId::parse("a\0b"), Err(InvalidId::Control { code: 0, at: 1 }));
+    }
+
+    #[test]
+    fn an_id_is_its_text_in_json_and_a_text_that_cannot_be_one_is_refused_with_the_reason() {
+        let id = MessageId::parse("a \"quoted\" 🦀").unwrap();
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, r#""a \"quoted\" 🦀""#);
+        assert_eq!(serde_json::from_str::<MessageId>(&json).unwrap(), id);
+        let refused = serde_json::from_str::<CorrelationId>(r#""a\u0000b""#).unwrap_err();
+        assert!(refused.to_string().contains("U+0000 at byte 1"), "{refused}");
+        assert!(serde_json::from_str::<MessageId>("7").is_err());
     }
 
     /// S28

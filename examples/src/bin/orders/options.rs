@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// Any error, on its way to the user.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) use mmate_examples::program::Failure;
 
 /// Publishes order events, consumes them through overlapping subscriptions, applies each to a
 /// database once, and checks that nothing was lost and nothing took effect twice.

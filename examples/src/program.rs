@@ -1,0 +1,31 @@
+//! What every one of the services does at its begin and its end.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use mmate_core::error_chain;
+use tokio::net::TcpListener;
+
+/// Any error, on its way to the user.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The exit code of a program: 0, or 2 after a failure, which is told in one line.
+#[must_use]
+pub fn exit_code(program: &str, outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{program}: {}", error_chain(&*failure));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Listens on that address; with port 0 on a free one.
+///
+/// # Errors
+/// When it cannot, with the address in the message.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await;
+    Ok(listener.map_err(|error| format!("failed to listen on {address}: {error}"))?)
+}
