@@ -83,6 +83,22 @@ impl Transactional<Postgres> {
     }
 }
 
+/// A connection on which something was asked. If the answer is an error, or not waited for any more,
+/// it is closed: the pool would wait for the answer before anybody got the connection, and that may
+/// be for ever.
+struct Asked<'c> {
+    connection: &'c mut PoolConnection<Postgres>,
+    is_answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 impl sealed::Sealed for Postgres {}
 
 #[async_trait]
@@ -128,10 +144,10 @@ impl TransactionalDatabase for Postgres {
         const BEGINNING: &str = "begin a transaction";
         let mut connection = pool.acquire().await.map_err(not_reached(BEGINNING))?;
         let begin = Some(AssertSqlSafe(Arc::clone(&options.begin)).into_sql_str());
-        let begun = <Self as Database>::TransactionManager::begin(&mut connection, begin).await;
-        if begun.is_err() {
-            connection.close_on_drop();
-        }
+        let mut asked = Asked { connection: &mut connection, is_answered: false };
+        let begun = <Self as Database>::TransactionManager::begin(asked.connection, begin).await;
+        asked.is_answered = begun.is_ok();
+        drop(asked);
         begun.map_err(not_reached(BEGINNING))?;
         Ok(connection)
     }

@@ -1,13 +1,13 @@
 //! Commits whose answer gets lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mmate_test_support::postgres_url;
 use sqlx::Postgres;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::load::{assert_one_effect_each, ended, slowly};
-use super::proxy::Proxy;
+use super::proxy::{Proxy, silent_at_the_first_begin};
 use crate::bench::Bench;
 use mmate_idempotency::Transactional;
 
@@ -39,4 +39,33 @@ async fn of_commits_that_are_cut_none_loses_and_none_doubles() {
     let [before, within, after] = proxy.counts();
     assert_eq!(before + within + after, cuts);
     assert!(before.min(within).min(after) > cuts / 20, "{before}, {within}, {after}");
+}
+
+/// S45: the answer to `BEGIN` never comes. The connection is given up, and its place in the pool is
+/// free for another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_without_an_answer_takes_no_place_in_the_pool() {
+    let bench = Bench::<Postgres>::new().await;
+    let server: PgConnectOptions = postgres_url().parse().unwrap();
+    let server = format!("{}:{}", server.get_host(), server.get_port()).parse().unwrap();
+    let proxy = silent_at_the_first_begin(server).await;
+    let options: PgConnectOptions = bench.home.0.parse().unwrap();
+    let through = options.host("127.0.0.1").port(proxy.port());
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_secs(2))
+        .connect_with(through)
+        .await
+        .unwrap();
+    let strategy = Transactional::new(pool).answer_timeout(Duration::from_millis(500));
+    let running = bench.start_with(strategy, slowly(Duration::ZERO)).await;
+    let begin = Instant::now();
+    for n in 0..5 {
+        bench.publish(&running, &format!("{n}")).await;
+    }
+    let counts = ended(&running, 5).await;
+    assert_one_effect_each(&bench, 5).await;
+    assert_eq!((counts.succeeded, counts.dead_lettered), (5, 0), "{counts:?}");
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(20), "the silent connection was in the way for {took:?}");
 }

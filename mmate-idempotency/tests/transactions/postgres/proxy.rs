@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +34,7 @@ enum Cut {
 }
 
 const COMMIT: &[u8] = b"COMMIT AND CHAIN";
+const BEGIN: &[u8] = b"BEGIN;";
 
 impl Proxy {
     /// Cuts so many commits, about every second one.
@@ -108,6 +109,50 @@ async fn between(mut client: TcpStream, mut server: TcpStream, cuts: Arc<Cuts>) 
             read = from_server.read(&mut answered) => {
                 let Some(bytes) = some(&answered, read) else { return };
                 if to_client.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A way to a server that keeps the answer to the first `BEGIN` to itself, with all that follows on
+/// that connection, and closes nothing. Returns its address.
+pub(crate) async fn silent_at_the_first_begin(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let is_spent = Arc::new(AtomicBool::new(false));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = TcpStream::connect(server).await else { continue };
+            tokio::spawn(until_the_first_begin(client, server, Arc::clone(&is_spent)));
+        }
+    });
+    address
+}
+
+async fn until_the_first_begin(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    is_spent: Arc<AtomicBool>,
+) {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let (mut asked, mut answered) = ([0; 16 * 1024], [0; 16 * 1024]);
+    let mut is_silent = false;
+    loop {
+        tokio::select! {
+            read = from_client.read(&mut asked) => {
+                let Some(bytes) = some(&asked, read) else { return };
+                let begins = bytes.windows(BEGIN.len()).any(|window| window == BEGIN);
+                is_silent |= begins && !is_spent.swap(true, Ordering::SeqCst);
+                if to_server.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+            read = from_server.read(&mut answered) => {
+                let Some(bytes) = some(&answered, read) else { return };
+                if !is_silent && to_client.write_all(bytes).await.is_err() {
                     return;
                 }
             }
