@@ -133,35 +133,25 @@ async fn many_refused_connections_leave_nothing_behind(server: &RabbitMq) {
 }
 
 async fn files_that_are_used_up_are_waited_for(server: &RabbitMq, log: &Log) {
-    let connection = quick(&server.url()).connect("tests").await.unwrap();
+    let proxy = Proxy::before(&server.url()).await;
+    let connection = quick(&proxy.url()).connect("tests").await.unwrap();
     let plan = QueuePlan::new(unique("no-files"), QueueMode::Shared);
     connection.declare(&plan).await.unwrap();
     publish(&*connection, &plan).await;
     let before = Holdings::least().await;
 
     let usual = getrlimit(Resource::Nofile);
-    let begun = std::sync::Barrier::new(2);
-    let files = std::thread::scope(|scope| {
-        // It takes a second, and needs its files at the begin of it.
-        scope.spawn(|| {
-            begun.wait();
-            server.ctl(&["close_all_connections", "a test"]).unwrap();
-        });
-        begun.wait();
-        std::thread::sleep(Duration::from_millis(200));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..usual }).unwrap();
-        let begin = Instant::now();
-        let mut files = Vec::new();
-        while log.count("Too many open files") < 20 {
-            assert!(begin.elapsed() < PATIENCE, "nothing fails for want of files");
-            // What the lost connection held goes too.
-            while let Ok(file) = File::open("/dev/null") {
-                files.push(file);
-            }
-            std::thread::sleep(Duration::from_millis(1));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..usual }).unwrap();
+    let mut files = Vec::new();
+    until("much failed for want of files", || {
+        // What a lost connection held is used up too. One that was quicker is lost as well.
+        while let Ok(file) = File::open("/dev/null") {
+            files.push(file);
         }
-        files
-    });
+        proxy.cut();
+        log.count("Too many open files") >= 20
+    })
+    .await;
     drop(files);
     setrlimit(Resource::Nofile, usual).unwrap();
     publish(&*connection, &plan).await;

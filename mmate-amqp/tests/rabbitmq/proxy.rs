@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -90,7 +91,12 @@ impl Proxy {
 }
 
 async fn accept(listener: TcpListener, broker: String, network: Arc<Network>) {
-    while let Ok((client, _)) = listener.accept().await {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            // The files of this process are used up: for a while only.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
         network.accepted.fetch_add(1, Ordering::SeqCst);
         if *network.refuses.borrow() {
             continue;
