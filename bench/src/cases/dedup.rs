@@ -1,0 +1,213 @@
+//! Consuming with duplicates suppressed, by records outside of a transaction.
+
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
+use lapin::types::FieldTable;
+use mmate_core::{Scope, SubscriptionBuilder};
+use mmate_idempotency::{MemoryStore, RedisStore, Tracked};
+
+use super::{PREFETCH, goal};
+use crate::Result;
+use crate::contest::{Case, Contender};
+use crate::figures::{RATE, Sample};
+use crate::goal::{Bound, Compare};
+use crate::message::Order;
+use crate::progress::Progress;
+use crate::queue::Queue;
+use crate::servers::Servers;
+use crate::service;
+
+const MESSAGES: u64 = 100_000;
+const PLAIN: &str = "mmate, no idempotency";
+const MEMORY: &str = "mmate, Tracked in memory";
+const REDIS: &str = "mmate, Tracked in Redis";
+const SET_NX: &str = "lapin and SET NX, one after the other";
+const AGAIN: &str = "mmate, duplicates of what was lately done";
+const AGAIN_REDIS: &str = "mmate, the same with records in Redis";
+
+pub(crate) fn memory() -> Case {
+    Case {
+        name: "P2",
+        title: "records in memory",
+        contenders: vec![
+            Contender::new(PLAIN, plain),
+            Contender::new(MEMORY, |servers| async move {
+                let messages = servers.messages(MESSAGES);
+                let queue = Queue::filled(servers.amqp()?, messages).await?;
+                let tracked = Tracked::new(MemoryStore::new().capacity(1_000_000));
+                let finish =
+                    |s: SubscriptionBuilder| s.idempotent(tracked).handler(service::handle);
+                service::measured(&servers, queue, messages, finish).await
+            }),
+        ],
+        goals: vec![goal(
+            "P2",
+            "beside no idempotency",
+            MEMORY,
+            &[PLAIN],
+            RATE,
+            Compare::Ratio,
+            Bound::AtLeast(0.95),
+        )],
+    }
+}
+
+pub(crate) fn redis() -> Case {
+    Case {
+        name: "P3",
+        title: "records in Redis, claimed and completed",
+        contenders: vec![
+            Contender::new(PLAIN, plain),
+            Contender::new(REDIS, |servers| async move {
+                let messages = servers.messages(MESSAGES);
+                let queue = Queue::filled(servers.amqp()?, messages).await?;
+                let store = RedisStore::connect(servers.redis()?).await?.prefix(&queue.name)?;
+                let finish = |s: SubscriptionBuilder| {
+                    s.idempotent(Tracked::new(store)).concurrency(512).handler(service::handle)
+                };
+                service::measured(&servers, queue, messages, finish).await
+            }),
+            Contender::new(SET_NX, set_nx),
+        ],
+        goals: vec![
+            goal(
+                "P3",
+                "beside no idempotency",
+                REDIS,
+                &[PLAIN],
+                RATE,
+                Compare::Ratio,
+                Bound::AtLeast(0.85),
+            ),
+            goal(
+                "P3",
+                "beside SET NX one after the other",
+                REDIS,
+                &[SET_NX],
+                RATE,
+                Compare::Ratio,
+                Bound::AtLeast(5.0),
+            ),
+        ],
+    }
+}
+
+pub(crate) fn duplicates() -> Case {
+    Case {
+        name: "P7",
+        title: "duplicates of what this process has lately done",
+        contenders: vec![
+            Contender::new(PLAIN, plain),
+            Contender::new(AGAIN, |servers| async move {
+                again(servers, Tracked::new(MemoryStore::new().capacity(1_000_000))).await
+            }),
+            Contender::new(AGAIN_REDIS, |servers| async move {
+                let prefix = format!("again-{}", fresh());
+                let store = RedisStore::connect(servers.redis()?).await?.prefix(prefix)?;
+                again(servers, Tracked::new(store)).await
+            }),
+        ],
+        goals: vec![
+            goal(
+                "P7",
+                "records in memory, beside first deliveries",
+                AGAIN,
+                &[PLAIN],
+                RATE,
+                Compare::Ratio,
+                Bound::AtLeast(0.95),
+            ),
+            goal(
+                "P7",
+                "records in Redis, beside first deliveries",
+                AGAIN_REDIS,
+                &[PLAIN],
+                RATE,
+                Compare::Ratio,
+                Bound::AtLeast(0.95),
+            ),
+        ],
+    }
+}
+
+fn fresh() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    NUMBER.fetch_add(1, Ordering::Relaxed) + u64::from(std::process::id()) * 1_000_000
+}
+
+async fn plain(servers: Servers) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::filled(servers.amqp()?, messages).await?;
+    service::measured(&servers, queue, messages, service::plain).await
+}
+
+/// Handles each message, and then all of them again.
+async fn again(servers: Servers, tracked: Tracked) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    for is_again in [false, true] {
+        let queue = Queue::empty(servers.amqp()?).await?;
+        queue.fill("again", messages).await?;
+        let progress = Progress::new(messages);
+        let counting = service::Counting(progress.clone());
+        let tracked = tracked.clone();
+        let finish = |s: SubscriptionBuilder| match is_again {
+            false => s
+                .scope(Scope::Service)
+                .concurrency(512)
+                .idempotent(tracked)
+                .handler(service::handle),
+            true => {
+                s.middleware(counting).concurrency(512).idempotent(tracked).handler(service::handle)
+            }
+        };
+        let sample =
+            service::counted(&servers, queue, messages, is_again.then_some(progress), finish)
+                .await?;
+        if is_again {
+            return Ok(sample);
+        }
+    }
+    Err("there are two rounds".into())
+}
+
+/// What is often written: a mark is set, and if it was not there the message is handled.
+async fn set_nx(servers: Servers) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::filled(servers.amqp()?, messages).await?;
+    let client = redis::Client::open(servers.redis()?)?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let channel = queue.channel(PREFETCH).await?;
+    let consuming = channel.basic_consume(
+        queue.name.as_str().into(),
+        "bench".into(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    let mut deliveries = consuming.await?;
+    let progress = Progress::new(messages);
+    while !progress.is_complete() {
+        let delivery = deliveries.next().await.ok_or("the consumer ended")??;
+        let id = delivery.properties.message_id().as_ref().ok_or("a message without an id")?;
+        let key = format!("{}:{id}", queue.name);
+        let is_first: Option<String> = redis::cmd("SET")
+            .arg(&key)
+            .arg(1)
+            .arg("NX")
+            .arg("EX")
+            .arg(86_400)
+            .query_async(&mut connection)
+            .await?;
+        if is_first.is_some() {
+            let order: Order = mmate_core::Envelope::from_json(delivery.data)?.payload()?;
+            std::hint::black_box(order);
+        }
+        let ack = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
+        futures_util::FutureExt::now_or_never(ack).transpose()?;
+        progress.one();
+    }
+    let sample = progress.finished().await?;
+    channel.basic_cancel("bench".into(), BasicCancelOptions::default()).await?;
+    queue.used_up().await?;
+    Ok(sample)
+}

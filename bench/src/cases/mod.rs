@@ -1,0 +1,80 @@
+//! The cases: which they are, and running them.
+
+mod consume;
+mod dedup;
+mod transaction;
+
+use crate::contest::Case;
+use crate::figures::Figure;
+use crate::goal::{Bound, Compare, Goal};
+use crate::options::Options;
+use crate::servers::Servers;
+use crate::{Result, report};
+
+/// How many deliveries all consumers may hold.
+pub(crate) const PREFETCH: u16 = 1000;
+
+fn all() -> Vec<Case> {
+    vec![
+        consume::case(),
+        dedup::memory(),
+        dedup::redis(),
+        dedup::duplicates(),
+        transaction::each(),
+        transaction::batches(),
+    ]
+}
+
+/// Runs the cases that were asked for, and reports.
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let cases = all();
+    if options.list {
+        list(&cases);
+        return Ok(());
+    }
+    for asked in &options.cases {
+        if !cases.iter().any(|case| case.name.eq_ignore_ascii_case(asked)) {
+            let names: Vec<_> = cases.iter().map(|case| case.name).collect();
+            return Err(format!("there is no case {asked}; there are {}", names.join(", ")).into());
+        }
+    }
+    let servers = Servers::of(options);
+    let is_asked = |case: &Case| {
+        options.cases.is_empty() || options.cases.iter().any(|a| case.name.eq_ignore_ascii_case(a))
+    };
+    for case in cases.into_iter().filter(is_asked) {
+        let results = case.run(&servers, options.rounds).await?;
+        println!("{}", report::text(&results));
+    }
+    Ok(())
+}
+
+fn list(cases: &[Case]) {
+    for case in cases {
+        println!("{:<12} {}", case.name, case.title);
+        for goal in &case.goals {
+            let (sign, bound) = match goal.bound {
+                Bound::AtLeast(bound) => ("≥", bound),
+                Bound::AtMost(bound) => ("≤", bound),
+            };
+            let way = match goal.compare {
+                Compare::Ratio => "×",
+                Compare::Difference => goal.figure,
+            };
+            println!("    {:<4} {sign} {bound} {way}: {}", goal.id, goal.what);
+        }
+    }
+}
+
+/// A goal, in one line.
+fn goal(
+    id: &'static str,
+    what: &'static str,
+    contender: &'static str,
+    against: &'static [&'static str],
+    figure: Figure,
+    compare: Compare,
+    bound: Bound,
+) -> Goal {
+    Goal { id, what, figure, contender, against, compare, bound }
+}

@@ -1,0 +1,51 @@
+//! What is measured of a run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A figure's name; it says the unit.
+pub(crate) type Figure = &'static str;
+
+pub(crate) const RATE: Figure = "messages/s";
+pub(crate) const CPU: Figure = "µs of CPU/message";
+pub(crate) const ALLOCATIONS: Figure = "allocations/message";
+
+/// What one run gave.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sample(pub(crate) BTreeMap<Figure, f64>);
+
+impl Sample {
+    pub(crate) fn with(mut self, figure: Figure, value: f64) -> Self {
+        self.0.insert(figure, value);
+        self
+    }
+}
+
+/// What this process has used up to a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    at: Instant,
+    cpu: Duration,
+    allocations: usize,
+}
+
+impl Used {
+    pub(crate) fn now() -> Self {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        let seconds = time.tv_sec.unsigned_abs();
+        let cpu = Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs());
+        Self { at: Instant::now(), cpu, allocations: crate::ALLOCATOR.stats().allocations }
+    }
+
+    /// What was used since, by so many messages.
+    #[expect(clippy::cast_precision_loss, reason = "numbers of messages")]
+    pub(crate) fn since(self, begin: Self, messages: u64) -> Sample {
+        let each = |total: f64| total / messages as f64;
+        Sample::default()
+            .with(RATE, messages as f64 / (self.at - begin.at).as_secs_f64())
+            .with(CPU, each((self.cpu - begin.cpu).as_secs_f64() * 1e6))
+            .with(ALLOCATIONS, each((self.allocations - begin.allocations) as f64))
+    }
+}
