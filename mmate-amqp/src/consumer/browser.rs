@@ -123,9 +123,9 @@ impl AmqpBrowser {
         })?;
         let opened = async {
             let channel = session.channel().await?;
-            let incarnation = Incarnation::new(Arc::clone(session), channel);
-            let left = count(subscription.queue(), session, incarnation.channel()).await?;
+            let left = count(subscription.queue(), session, &channel).await?;
             let page = page_for(left, subscription.prefetch());
+            let incarnation = Incarnation::new(Arc::clone(session), channel, page);
             let qos = incarnation.channel().basic_qos(page, BasicQosOptions::default());
             session.ask(qos).await?;
             let deliveries = consume(&subscription, &incarnation, 1).await?;
@@ -148,7 +148,7 @@ impl AmqpBrowser {
         })?;
         Ok(Self(Some(Looking {
             subscription,
-            incarnation: Arc::new(incarnation),
+            incarnation,
             deliveries,
             page,
             pages: 1,
@@ -241,8 +241,8 @@ impl Looking {
     async fn give_back(mut self) {
         // If it takes too long, the order suffers, and nothing else.
         let _ = tokio::time::timeout(READING_ON, self.read_on()).await;
+        self.incarnation.close().await;
         let session = self.incarnation.session();
-        session.close_channel(self.incarnation.channel()).await;
         let held = self.held.count.load(Ordering::Relaxed);
         let name = self.subscription.queue();
         let there = async {

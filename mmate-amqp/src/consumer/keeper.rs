@@ -107,7 +107,7 @@ impl Keeper {
             false => self.subscription.declare_first(session).await?,
         }
         let (incarnation, deliveries) = self.subscription.consume(session).await?;
-        Ok(Live { incarnation: Arc::new(incarnation), deliveries })
+        Ok(Live::new(incarnation, deliveries))
     }
 
     /// Whether no waiting mends it.

@@ -1,5 +1,6 @@
 //! Consuming a queue, over any number of connections.
 
+mod acks;
 mod browser;
 mod incarnation;
 mod keeper;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
-use lapin::options::{BasicCancelOptions, BasicNackOptions};
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::BasicCancelOptions;
 use lapin::types::ShortString;
 use mmate_core::health::StatusCell;
 use mmate_core::transport::{Consumer, Delivery, TransportError, TransportErrorKind};
@@ -41,6 +42,8 @@ pub(crate) struct AmqpConsumer {
 struct Live {
     incarnation: Arc<Incarnation>,
     deliveries: lapin::Consumer,
+    /// Whether nothing more comes.
+    ended: bool,
 }
 
 impl AmqpConsumer {
@@ -82,12 +85,7 @@ impl AmqpConsumer {
     }
 
     /// Has the broker dead-letter a message that is too large to be held here.
-    async fn refuse(
-        &self,
-        incarnation: &Incarnation,
-        delivery: lapin::message::Delivery,
-        bytes: u64,
-    ) {
+    fn refuse(&self, incarnation: &Incarnation, delivery: &lapin::message::Delivery, bytes: u64) {
         let queue = self.subscription.queue();
         let limit = self.subscription.settings().max_body_bytes;
         let id = delivery.properties.message_id().as_ref().map(ShortString::as_str);
@@ -99,18 +97,23 @@ impl AmqpConsumer {
             "a message is larger than may be held; the broker dead-letters it"
         );
         telemetry::oversized(queue);
-        let options = BasicNackOptions { requeue: false, multiple: false };
-        let nack = incarnation.channel().basic_nack(delivery.delivery_tag, options);
+        incarnation.shown(delivery.delivery_tag);
         // If it does not arrive the message is shown again.
-        let _ = within(self.subscription.answer_timeout(), nack).await;
+        let _ = incarnation.nack(delivery.delivery_tag, false);
     }
 
-    fn delivery(
-        &self,
-        incarnation: &Arc<Incarnation>,
-        delivery: lapin::message::Delivery,
-    ) -> Delivery {
-        Receipt::delivery(&self.subscription, incarnation, delivery)
+    /// What a delivery is to core; none for one that nothing can be done with.
+    fn take_up(&self, delivery: lapin::message::Delivery) -> Option<Delivery> {
+        let incarnation = &self.live.as_ref()?.incarnation;
+        // What was fetched on a connection that is gone will be shown again.
+        if incarnation.is_lost() {
+            return None;
+        }
+        if let Some(bytes) = incarnation.left_out(delivery.delivery_tag) {
+            self.refuse(incarnation, &delivery, bytes);
+            return None;
+        }
+        Some(Receipt::delivery(&self.subscription, incarnation, delivery))
     }
 }
 
@@ -130,16 +133,13 @@ impl Consumer for AmqpConsumer {
                     None => self.ended = true,
                 },
                 delivery = next_of(&mut self.live, &self.subscription), if self.live.is_some() => {
-                    let incarnation = &self.live.as_ref()?.incarnation;
-                    // What was fetched on a connection that is gone will be shown again.
-                    if let Some(delivery) = delivery
-                        && !incarnation.is_lost()
-                    {
-                        if let Some(bytes) = incarnation.left_out(delivery.delivery_tag) {
-                            self.refuse(incarnation, delivery, bytes).await;
+                    if let Some(delivery) = delivery {
+                        if let Some(delivery) = self.take_up(delivery) {
+                            return Some(Ok(delivery));
+                        }
+                        if self.live.as_ref().is_some_and(|live| !live.incarnation.is_lost()) {
                             continue;
                         }
-                        return Some(Ok(self.delivery(incarnation, delivery)));
                     }
                     if let Some(live) = self.live.take() {
                         live.incarnation.ended();
@@ -147,6 +147,15 @@ impl Consumer for AmqpConsumer {
                 }
                 else => return None,
             }
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Delivery> {
+        let live = self.live.as_mut()?;
+        match live.next(&self.subscription).now_or_never()? {
+            Some(delivery) => self.take_up(delivery),
+            // The next call sees it too.
+            None => None,
         }
     }
 
@@ -164,7 +173,7 @@ impl Consumer for AmqpConsumer {
         if let Some(Live { incarnation, .. }) = self.last() {
             // With its channel the broker takes back all that the consumer had, in its order, and
             // only then serves another one.
-            incarnation.session().close_channel(incarnation.channel()).await;
+            incarnation.close().await;
         }
     }
 }
@@ -174,20 +183,29 @@ async fn next_of(
     live: &mut Option<Live>,
     subscription: &Subscription,
 ) -> Option<lapin::message::Delivery> {
-    let live = live.as_mut()?;
-    let delivery = live.deliveries.next().await;
-    match delivery {
-        Some(Ok(delivery)) => Some(delivery),
-        Some(Err(error)) => {
-            let queue = subscription.queue();
-            tracing::info!(queue, %error, "a consumer's channel failed");
-            None
-        }
-        None => None,
-    }
+    live.as_mut()?.next(subscription).await
 }
 
 impl Live {
+    fn new(incarnation: Arc<Incarnation>, deliveries: lapin::Consumer) -> Self {
+        Self { incarnation, deliveries, ended: false }
+    }
+
+    /// The next delivery; `None` when the incarnation has ended.
+    async fn next(&mut self, subscription: &Subscription) -> Option<lapin::message::Delivery> {
+        if self.ended {
+            return None;
+        }
+        let delivery = self.deliveries.next().await;
+        if let Some(Err(error)) = &delivery {
+            let queue = subscription.queue();
+            tracing::info!(queue, %error, "a consumer's channel failed");
+        }
+        let delivery = delivery.and_then(Result::ok);
+        self.ended = delivery.is_none();
+        delivery
+    }
+
     /// Ends the consumption, and lets others have what was fetched and not used.
     async fn give_back(mut self, limit: Duration) {
         let channel = self.incarnation.channel();
@@ -196,16 +214,15 @@ impl Live {
             // The channel is gone, and with it the broker's idea that we hold anything.
             return;
         }
-        let given_back = async {
+        let mut unused = Vec::new();
+        let left = async {
             // lapin ends the stream with the broker's answer to the cancellation.
             while let Some(Ok(delivery)) = self.deliveries.next().await {
-                let options = BasicNackOptions { requeue: true, multiple: false };
-                if channel.basic_nack(delivery.delivery_tag, options).await.is_err() {
-                    break;
-                }
+                unused.push(delivery.delivery_tag);
             }
         };
-        let _ = tokio::time::timeout(limit, given_back).await;
+        let _ = tokio::time::timeout(limit, left).await;
+        self.incarnation.drain(&unused);
     }
 }
 

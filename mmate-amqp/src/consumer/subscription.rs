@@ -129,7 +129,7 @@ impl Subscription {
     pub(super) async fn consume(
         &self,
         session: &Arc<Session>,
-    ) -> Result<(Incarnation, lapin::Consumer), TransportError> {
+    ) -> Result<(Arc<Incarnation>, lapin::Consumer), TransportError> {
         let consumed = async {
             let channel = session.channel().await?;
             // One that the broker would drop is taken whole.
@@ -144,7 +144,7 @@ impl Subscription {
                 FieldTable::default(),
             );
             let consumer = session.ask(consumer).await?;
-            Ok((Incarnation::new(Arc::clone(session), channel), consumer))
+            Ok((Incarnation::new(Arc::clone(session), channel, self.prefetch), consumer))
         };
         consumed.await.map_err(|failure: Failure| {
             let kind = failure.kind();

@@ -26,7 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use channel::Channel;
 pub(crate) use dial::Dialer;
-pub(crate) use session::Session;
+pub(crate) use session::{Flush, Session};
 pub(crate) use wire::Security;
 
 use crate::failure::Failure;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use lapin::Connection;
@@ -28,6 +28,13 @@ pub(crate) struct Session {
     end: OnceLock<String>,
     given_up: watch::Sender<Option<String>>,
     blocked: watch::Sender<bool>,
+    flushed_before_close: Mutex<Vec<Weak<dyn Flush>>>,
+}
+
+/// Has something that is yet to be written.
+pub(crate) trait Flush: Send + Sync {
+    /// Hands it over.
+    fn flush(&self);
 }
 
 impl Session {
@@ -53,6 +60,7 @@ impl Session {
             end: OnceLock::new(),
             given_up: watch::Sender::new(None),
             blocked: watch::Sender::new(blocked),
+            flushed_before_close: Mutex::default(),
         }
     }
 
@@ -212,9 +220,26 @@ impl Session {
         self.plug.pull();
     }
 
+    /// Has it hand over what it has to write, before the session is closed in good order.
+    pub(crate) fn flush_before_close(&self, it: &Arc<dyn Flush>) {
+        let mut them = self.flushed_before_close.lock().unwrap_or_else(PoisonError::into_inner);
+        them.retain(|it| it.strong_count() > 0);
+        them.push(Arc::downgrade(it));
+    }
+
+    fn flush(&self) {
+        let them = std::mem::take(
+            &mut *self.flushed_before_close.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        for it in them.iter().filter_map(Weak::upgrade) {
+            it.flush();
+        }
+    }
+
     /// Closes it in good order, or without if that takes too long: first its channels, with all
     /// that is yet to be written on them.
     pub(super) async fn close(&self) {
+        self.flush();
         let _ = tokio::time::timeout(self.answer_timeout, self.closings.ended()).await;
         if self.connection.status().connected() {
             // Where it fails the plug does it.

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::FutureExt;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
 use mmate_core::message::wire;
 use mmate_core::transport::{Changes, Delivery, PublishError, Settle, Settled, Settlement};
 use tokio::time::Instant;
@@ -16,7 +14,6 @@ use tokio::time::Instant;
 use self::copy::{Copy, Original};
 use crate::consumer::{Incarnation, Subscription};
 use crate::convert;
-use crate::failure::Failure;
 use crate::publisher::Parcel;
 use crate::settings::Backoff;
 use crate::topology::{self, Rung};
@@ -50,6 +47,7 @@ impl Receipt {
         let message = convert::message(&properties, body.clone());
         let original = Original::read(exchange, routing_key, properties, body, &message.headers);
         let (subscription, incarnation) = (Arc::clone(subscription), Arc::clone(incarnation));
+        incarnation.shown(tag);
         let receipt = Self { subscription, incarnation, tag, original };
 
         let (exchange, routing_key) =
@@ -67,25 +65,20 @@ impl Receipt {
     }
 
     fn ack(&self) -> Settled {
-        let channel = self.incarnation.channel();
-        self.hand_over(channel.basic_ack(self.tag, BasicAckOptions::default()))
-    }
-
-    fn nack(&self, requeue: bool) -> Settled {
-        let options = BasicNackOptions { requeue, multiple: false };
-        self.hand_over(self.incarnation.channel().basic_nack(self.tag, options))
-    }
-
-    /// Hands a settlement to lapin for its next write. It is not waited for until it is written:
-    /// the broker does not answer to it, and one that is lost after this is redelivered like one
-    /// that is lost in the network. Waiting for each takes a third of the throughput.
-    fn hand_over(&self, write: impl Future<Output = lapin::Result<()>>) -> Settled {
         if self.incarnation.is_lost() {
             return Settled::lost(CHANNEL_LOST);
         }
-        match write.now_or_never() {
-            None | Some(Ok(())) => Settled::Yes,
-            Some(Err(error)) => Settled::lost(Failure::Broker(error).to_string()),
+        self.incarnation.ack(self.tag);
+        Settled::Yes
+    }
+
+    fn nack(&self, requeue: bool) -> Settled {
+        if self.incarnation.is_lost() {
+            return Settled::lost(CHANNEL_LOST);
+        }
+        match self.incarnation.nack(self.tag, requeue) {
+            Ok(()) => Settled::Yes,
+            Err(failure) => Settled::lost(failure.to_string()),
         }
     }
 

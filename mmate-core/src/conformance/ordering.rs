@@ -1,9 +1,8 @@
 //! What keeps messages in order: one consumer at a time, and lanes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, watch};
 
 use super::Harness;
 use super::disorder;
@@ -80,18 +79,18 @@ pub async fn a_queue_without_a_single_active_consumer_is_a_mismatch<H: Harness>(
     declare(&*stage.connection, &kept).await;
 }
 
-/// Lanes by topic; a handler that says what it begins and waits for a pass.
+/// Lanes by topic; a handler that says what it begins and waits until the gate is behind its number.
 fn gated<H: Harness>(
     stage: &Stage<'_, H>,
-    gate: &Arc<Semaphore>,
+    gate: &watch::Sender<u64>,
 ) -> (Subscription, mpsc::UnboundedReceiver<(String, u64)>) {
     let (say, heard) = mpsc::unbounded_channel();
-    let gate = Arc::clone(gate);
+    let gate = gate.subscribe();
     let handler = move |meta: Topic, Json(n): Json<u64>| {
-        let (say, gate) = (say.clone(), Arc::clone(&gate));
+        let (say, mut gate) = (say.clone(), gate.clone());
         async move {
             let _ = say.send((meta.0, n));
-            gate.acquire().await?.forget();
+            gate.wait_for(|gate| *gate > n).await?;
             Ok::<(), HandlerError>(())
         }
     };
@@ -114,7 +113,7 @@ impl crate::FromContext for Topic {
 /// Two keys run side by side; two messages of one key do not.
 pub async fn lanes_run_beside_each_other_and_each_in_its_order<H: Harness>(harness: &H) {
     let stage = Stage::new(harness).await;
-    let gate = Arc::new(Semaphore::new(0));
+    let gate = watch::Sender::new(0);
     let (subscription, mut heard) = gated(&stage, &gate);
     let running = start(&stage, "service", subscription).await;
     for n in 0..3 {
@@ -130,7 +129,7 @@ pub async fn lanes_run_beside_each_other_and_each_in_its_order<H: Harness>(harne
         begun.sort();
         assert_eq!(begun, [("a".to_owned(), n), ("b".to_owned(), n)]);
         assert!(heard.try_recv().is_err(), "a lane handles one at a time");
-        gate.add_permits(2);
+        gate.send_replace(n + 1);
     }
     stop(running).await;
 }
@@ -182,7 +181,7 @@ pub async fn a_stop_during_a_wait_gives_back_in_order<H: Harness>(harness: &H) {
         }
     };
     let first = start(&stage, "service", ordered(&stage).handler(failing)).await;
-    let gate = Arc::new(Semaphore::new(100));
+    let gate = watch::Sender::new(u64::MAX);
     let (subscription, mut second_heard) = gated(&stage, &gate);
     let second = start(&stage, "service", subscription).await;
     for n in 0..10 {

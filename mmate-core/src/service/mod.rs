@@ -6,6 +6,7 @@ mod error;
 mod lanes;
 mod ordering;
 mod overlap;
+mod pace;
 mod parts;
 mod run;
 mod verdict;

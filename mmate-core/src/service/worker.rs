@@ -1,5 +1,6 @@
 //! What runs for one subscription: fetch, handle, settle.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tracing::Instrument;
 
 use super::adoption::{AtWork, TakenUp};
 use super::lanes::Lanes;
+use super::pace::Pace;
 use super::verdict::Verdict;
 use crate::batch::{Batching, Setting};
 use crate::context::{Context, Shared};
@@ -104,17 +106,30 @@ impl Worker {
             let lanes = Lanes::new(self.tasks, key, self.concurrency, self.prefetch);
             return lanes.run(consumer, stop, abort).await;
         }
-        let mut running = JoinSet::new();
+        let mut handlings = Handlings::new(&self.tasks, &abort);
         let mut result = Ok(());
+        let mut stopped = pin!(stop.cancelled());
         loop {
+            let has_room = handlings.running.len() < self.concurrency;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
-                Some(ended) = running.join_next(), if !running.is_empty() => rethrow(ended),
-                next = consumer.next(), if running.len() < self.concurrency => match next {
+                () = &mut stopped => break,
+                Some(ended) = handlings.running.join_next(), if !handlings.running.is_empty() => {
+                    rethrow(ended);
+                }
+                next = consumer.next(), if has_room => match next {
                     Some(Ok(delivery)) => {
-                        let (tasks, abort) = (Arc::clone(&self.tasks), abort.clone());
-                        running.spawn(async move { tasks.handle(delivery, &abort).await });
+                        handlings.begin(delivery);
+                        for _ in 1..AT_A_TIME {
+                            handlings.reap();
+                            if handlings.running.len() >= self.concurrency || stop.is_cancelled() {
+                                break;
+                            }
+                            let Some(delivery) = consumer.try_next() else { break };
+                            handlings.begin(delivery);
+                        }
+                        // What reads and writes for us has its turn.
+                        tokio::task::yield_now().await;
                     }
                     Some(Err(error)) => {
                         result = Err(error);
@@ -132,13 +147,45 @@ impl Worker {
         if !self.keeps_order {
             consumer.stop().await;
         }
-        while let Some(ended) = running.join_next().await {
+        while let Some(ended) = handlings.running.join_next().await {
             rethrow(ended);
         }
         if self.keeps_order {
             consumer.leave().await;
         }
         result
+    }
+}
+
+/// How many messages are begun at the most before others have their turn.
+const AT_A_TIME: usize = 64;
+
+/// The handlings of a subscription without order.
+struct Handlings<'a> {
+    tasks: &'a Arc<Tasks>,
+    abort: &'a CancellationToken,
+    pace: Pace,
+    /// Those that were not done at once.
+    running: JoinSet<()>,
+}
+
+impl<'a> Handlings<'a> {
+    fn new(tasks: &'a Arc<Tasks>, abort: &'a CancellationToken) -> Self {
+        Self { tasks, abort, pace: Pace::default(), running: JoinSet::new() }
+    }
+
+    fn begin(&mut self, delivery: Delivery) {
+        let (tasks, abort) = (Arc::clone(self.tasks), self.abort.clone());
+        let handling = Box::pin(async move { tasks.handle(delivery, &abort).await });
+        if let Some(handling) = self.pace.begin(handling) {
+            self.running.spawn(handling);
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some(ended) = self.running.try_join_next() {
+            rethrow(ended);
+        }
     }
 }
 
@@ -232,6 +279,7 @@ impl Tasks {
             };
             let handling = handling.instrument(span.clone());
             tokio::select! {
+                biased;
                 verdict = handling => Some(verdict),
                 () = abort.cancelled() => None,
             }

@@ -133,6 +133,12 @@ pub trait Consumer: Send + 'static {
     /// When the consumer ended and cannot be brought back.
     async fn next(&mut self) -> Option<Result<Delivery, TransportError>>;
 
+    /// The next delivery if it is here already: what [`next`](Self::next) would return without
+    /// waiting. A transport that does not know has none.
+    fn try_next(&mut self) -> Option<Delivery> {
+        None
+    }
+
     /// Stops fetching. What was fetched and not yet returned by [`next`](Self::next) goes back to
     /// the queue; deliveries that are out can still be settled.
     async fn stop(&mut self);
