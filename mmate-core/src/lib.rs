@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "checker")]
+pub mod checker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod health;
