@@ -11,6 +11,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod matrix;
+pub mod nemesis;
+pub mod soak;
 
 mod books;
 mod child;

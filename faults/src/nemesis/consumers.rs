@@ -1,0 +1,40 @@
+//! Harm to consumers.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::Struck;
+use crate::soak::Stage;
+
+const FROZEN: Duration = Duration::from_secs(15);
+
+pub(super) fn kill(stage: &Stage) -> Struck {
+    signal(stage, Signal::KILL)
+}
+
+pub(super) fn terminate(stage: &Stage) -> Struck {
+    signal(stage, Signal::TERM)
+}
+
+/// Another fault may come while it is frozen.
+pub(super) fn freeze(stage: &Stage) -> Struck {
+    let victim = stage.fleet.any();
+    let Some(instance) = stage.fleet.signal(victim, Signal::STOP) else {
+        return Struck::nobody("nobody: it had just ended");
+    };
+    let fleet = stage.fleet.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(FROZEN).await;
+        fleet.signal(victim, Signal::CONT);
+    });
+    Struck { whom: instance.clone(), harmed: vec![instance] }
+}
+
+fn signal(stage: &Stage, signal: Signal) -> Struck {
+    let sent = stage.fleet.signal(stage.fleet.any_but_the_first(), signal);
+    sent.map_or_else(
+        || Struck::nobody("nobody: it had just ended"),
+        |instance| Struck { whom: instance.clone(), harmed: vec![instance] },
+    )
+}

@@ -1,0 +1,116 @@
+//! What really happened, read from where it is.
+
+use std::path::Path;
+
+use mmate_core::checker::{Checker, Event, What, read};
+use mmate_core::message::wire;
+use sqlx::Row;
+
+use super::consumer::QUEUE;
+use super::options::Name;
+use super::plan::Plan;
+use super::stage::Stage;
+use crate::witness::Witness;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Has all events told, those of each key in their order.
+pub(super) async fn tell(
+    stage: &Stage,
+    plan: &Plan,
+    journals: &Path,
+    letters: &[String],
+    mut tell: impl FnMut(&Event),
+) -> Result<(), Failure> {
+    for entry in std::fs::read_dir(journals)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|ending| ending != "jsonl") {
+            continue;
+        }
+        for event in read(path)? {
+            tell(&event?);
+        }
+    }
+    for id in letters {
+        tell(&Event::now(What::Parked, id));
+    }
+    if stage.postgres.is_none() {
+        return Ok(());
+    }
+    const ROWS: &str = "SELECT n, id, key, seq, instance, (extract(epoch FROM at) * 1000000)::bigint \
+                        FROM effects WHERE n > $1 ORDER BY n LIMIT 20000";
+    let (mut database, mut last) = (stage.database().await?, 0_i64);
+    loop {
+        let rows = sqlx::query(ROWS).bind(last).fetch_all(&mut database).await?;
+        for row in &rows {
+            last = row.try_get(0)?;
+            let (id, key): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+            let (seq, at): (i64, i64) = (row.try_get(3)?, row.try_get(5)?);
+            let mut event = Event::effect(id).at(at.try_into()?).by(row.try_get::<String, _>(4)?);
+            if plan.name == Name::Order {
+                event = event.in_order(key, seq.try_into()?);
+            }
+            tell(&event);
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Judges it.
+pub(super) async fn checker(
+    stage: &Stage,
+    plan: &Plan,
+    journals: &Path,
+    letters: &[String],
+) -> Result<Checker, Failure> {
+    let mut checker = Checker::new(plan.promise());
+    tell(stage, plan, journals, letters, |event| checker.take(event)).await?;
+    Ok(checker)
+}
+
+/// How many messages are in each queue that has any, dead letters aside, with what is unacknowledged.
+pub(super) fn queues(stage: &Stage) -> Result<Vec<(String, u64)>, Failure> {
+    let list = tokio::task::block_in_place(|| {
+        stage.broker.lock().unwrap().ctl(&[
+            "-q",
+            "list_queues",
+            "--no-table-headers",
+            "name",
+            "messages",
+        ])
+    })?;
+    let mut queues = Vec::new();
+    for line in list.lines() {
+        let Some((name, messages)) = line.split_once('\t') else { continue };
+        if let (Ok(messages), true) = (messages.trim().parse(), name != letters_of()) {
+            queues.push((name.to_owned(), messages));
+        }
+    }
+    queues.retain(|(_, messages)| *messages > 0);
+    Ok(queues)
+}
+
+fn letters_of() -> String {
+    wire::dead_letter_queue(QUEUE)
+}
+
+/// The ids of all dead letters, which are taken.
+pub(super) async fn letters(stage: &Stage) -> Vec<String> {
+    Witness::at(&stage.amqp).await.take_all(&letters_of()).await
+}
+
+/// What is left in progress, in words, when all is quiet.
+pub(super) async fn stuck(stage: &Stage) -> Result<Vec<String>, Failure> {
+    let mut stuck = Vec::new();
+    if stage.postgres.is_some() {
+        const OPEN: &str = "SELECT count(*) FROM pg_stat_activity \
+                            WHERE state LIKE 'idle in transaction%' AND now() - xact_start > interval '5 s'";
+        let open: i64 = sqlx::query_scalar(OPEN).fetch_one(&mut stage.database().await?).await?;
+        if open > 0 {
+            stuck.push(format!("{open} open transactions"));
+        }
+    }
+    Ok(stuck)
+}
