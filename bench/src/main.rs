@@ -9,6 +9,7 @@ mod figures;
 mod goal;
 mod message;
 mod options;
+mod page;
 mod progress;
 mod queue;
 mod report;

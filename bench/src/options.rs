@@ -1,11 +1,13 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 /// Measures mmate beside its client library and what people write by hand.
 ///
 /// Needs a RabbitMQ, a PostgreSQL and a Redis; `scripts/bench` starts private ones and builds this
-/// with optimisation. Figures go to the terminal.
+/// with optimisation. Figures go to the terminal and into a folder.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
 pub(crate) struct Options {
@@ -25,12 +27,23 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1.0, value_parser = share)]
     pub(crate) size: f64,
 
+    /// The folder that a page, its figures as JSON and a plot of each case go to
+    #[arg(long, default_value = "target/bench")]
+    pub(crate) out: PathBuf,
+
     #[arg(long, env = "MMATE_TEST_AMQP_URL", hide = true)]
     pub(crate) amqp: Option<String>,
     #[arg(long, env = "MMATE_TEST_POSTGRES_URL", hide = true)]
     pub(crate) postgres: Option<String>,
     #[arg(long, env = "MMATE_TEST_REDIS_URL", hide = true)]
     pub(crate) redis: Option<String>,
+}
+
+impl Options {
+    /// What measures a case again.
+    pub(crate) fn command(&self, case: &str) -> String {
+        format!("scripts/bench {case} --rounds {} --size {}", self.rounds, self.size)
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -23,7 +23,7 @@ pub(crate) fn text(results: &Results) -> String {
     text
 }
 
-fn spread(samples: &[Sample], figure: &str) -> Option<Spread> {
+pub(crate) fn spread(samples: &[Sample], figure: &str) -> Option<Spread> {
     Spread::of(samples.iter().filter_map(|sample| sample.0.get(figure).copied()).collect())
 }
 
@@ -32,7 +32,7 @@ fn shown(spread: Spread) -> String {
     format!("{:>10}  ({} to {})", number(median), number(least), number(most))
 }
 
-fn verdict(reached: &Reached) -> String {
+pub(crate) fn verdict(reached: &Reached) -> String {
     let Reached { goal, value } = reached;
     let (sign, bound) = match goal.bound {
         Bound::AtLeast(bound) => ("≥", bound),

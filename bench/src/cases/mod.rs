@@ -9,7 +9,7 @@ use crate::figures::Figure;
 use crate::goal::{Bound, Compare, Goal};
 use crate::options::Options;
 use crate::servers::Servers;
-use crate::{Result, report};
+use crate::{Result, page, report};
 
 /// How many deliveries all consumers may hold.
 pub(crate) const PREFETCH: u16 = 1000;
@@ -45,6 +45,12 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     for case in cases.into_iter().filter(is_asked) {
         let results = case.run(&servers, options.rounds).await?;
         println!("{}", report::text(&results));
+        if let Some((contender, factor)) = page::noisiest(&results) {
+            println!(
+                "  noisy: the fastest round of \"{contender}\" was {factor:.2} times its slowest\n"
+            );
+        }
+        page::write(&results, &options.out, &options.command(results.name))?;
     }
     Ok(())
 }

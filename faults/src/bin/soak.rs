@@ -1,5 +1,6 @@
 //! A long run under load and many faults; see `scripts/soak`.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,17 +9,7 @@ use mmate_faults::soak::{self, Options, Plan};
 #[tokio::main]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("error").init();
-    let ended = match std::env::var("SOAK_ROLE") {
-        Ok(role) => match serde_json::from_str(&role) {
-            Ok(role) => soak::consume(role).await.map(|_| true),
-            Err(error) => Err(error.into()),
-        },
-        Err(_) => {
-            let options = Options::parse();
-            soak::run(&Plan::of(&options), &options).await.map(|outcome| outcome.verdict.is_clean())
-        }
-    };
-    match ended {
+    match run().await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -26,4 +17,14 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Runs a soak, or a consumer of one. Whether everything was as promised.
+async fn run() -> Result<bool, Box<dyn Error + Send + Sync>> {
+    if let Ok(role) = std::env::var("SOAK_ROLE") {
+        match soak::consume(serde_json::from_str(&role)?).await? {}
+    }
+    let options = Options::parse();
+    let outcome = soak::run(&Plan::of(&options)?, &options).await?;
+    Ok(outcome.verdict.is_clean())
 }

@@ -14,6 +14,15 @@ pub(super) fn kill(stage: &Stage) -> Struck {
     Struck::nobody("the broker")
 }
 
+pub(super) fn terminate(stage: &Stage) -> Struck {
+    tokio::task::block_in_place(|| {
+        let mut broker = stage.broker.lock().unwrap();
+        broker.stop().unwrap();
+        broker.start_again().unwrap();
+    });
+    Struck::nobody("the broker")
+}
+
 pub(super) async fn freeze(stage: &Stage) -> Struck {
     stage.broker.lock().unwrap().pause();
     tokio::time::sleep(Duration::from_secs(5)).await;

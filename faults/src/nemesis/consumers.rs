@@ -13,6 +13,17 @@ pub(super) fn kill(stage: &Stage) -> Struck {
     signal(stage, Signal::KILL)
 }
 
+pub(super) async fn kill_active(stage: &Stage) -> Struck {
+    const LAST: &str = "SELECT instance FROM effects ORDER BY n DESC LIMIT 1";
+    let last: Result<Option<String>, _> =
+        async { sqlx::query_scalar(LAST).fetch_optional(&mut stage.database().await?).await }.await;
+    let instance = last.ok().flatten();
+    match instance.filter(|instance| stage.fleet.kill_by_name(instance)) {
+        Some(instance) => Struck { whom: instance.clone(), harmed: vec![instance] },
+        None => Struck::nobody("nobody: who was active has just ended"),
+    }
+}
+
 pub(super) fn terminate(stage: &Stage) -> Struck {
     signal(stage, Signal::TERM)
 }

@@ -14,6 +14,22 @@ pub(super) fn kill_database(stage: &Stage) -> Struck {
     Struck::nobody("PostgreSQL")
 }
 
+pub(super) fn terminate_database(stage: &Stage) -> Struck {
+    tokio::task::block_in_place(|| {
+        let mut database = stage.postgres.as_ref().unwrap().lock().unwrap();
+        database.stop().unwrap();
+        database.start_again().unwrap();
+    });
+    Struck::nobody("PostgreSQL")
+}
+
+pub(super) async fn freeze_database(stage: &Stage) -> Struck {
+    stage.postgres.as_ref().unwrap().lock().unwrap().pause();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.postgres.as_ref().unwrap().lock().unwrap().resume();
+    Struck::nobody("PostgreSQL")
+}
+
 pub(super) async fn end_sessions(stage: &Stage) -> Struck {
     const END: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                        WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";

@@ -129,6 +129,13 @@ impl Fleet {
         Some(slot.instance.clone())
     }
 
+    /// Kills a consumer, if it still runs.
+    pub(crate) fn kill_by_name(&self, instance: &str) -> bool {
+        let all = 0..self.0.slots.len();
+        let slot = all.into_iter().find(|slot| self.slot(*slot).instance == instance);
+        slot.is_some_and(|slot| self.signal(slot, Signal::KILL).is_some())
+    }
+
     /// A place by chance.
     pub(crate) fn any(&self) -> usize {
         fastrand::usize(..self.0.slots.len())

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::nemesis::Nemesis;
+
 /// Runs a service under load and many faults, and tells what became of every message.
 ///
 /// Servers are private and stopped at the end. Exits with 1 if anything is not as promised.
@@ -30,6 +32,10 @@ pub struct Options {
     /// The seconds from one fault to the next
     #[arg(long, value_parser = seconds)]
     pub every: Option<f64>,
+
+    /// Which faults, in the order in which they come around, instead of the soak's own
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub with: Vec<Nemesis>,
 
     /// How many consumers run beside each other
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -61,6 +67,9 @@ impl Options {
         add("duplicates", self.duplicates.map(|value| value.to_string()));
         add("faults", self.faults.map(|value| value.to_string()));
         add("every", self.every.map(|value| value.to_string()));
+        let with: Vec<_> = self.with.iter().filter_map(ValueEnum::to_possible_value).collect();
+        let with: Vec<_> = with.iter().map(|value| value.get_name()).collect();
+        add("with", (!with.is_empty()).then(|| with.join(",")));
         add("processes", self.processes.map(|value| value.to_string()));
         add("seed", Some(self.seed.to_string()));
         command

@@ -28,6 +28,8 @@ pub struct Plan {
     pub keys: u64,
     /// What chance begins with.
     pub seed: u64,
+    /// The faults, in the order in which they come around.
+    pub nemeses: Vec<Nemesis>,
 }
 
 /// One message of so many is poison.
@@ -35,15 +37,25 @@ pub(super) const POISON_EVERY: u64 = 1000;
 
 impl Plan {
     /// By the options.
-    #[must_use]
-    pub fn of(options: &Options) -> Self {
+    ///
+    /// # Errors
+    /// A fault is asked for that is done to a server which the soak does not have.
+    pub fn of(options: &Options) -> Result<Self, String> {
+        let nemeses = match options.with.is_empty() {
+            true => nemeses_of(options.name).to_vec(),
+            false => options.with.clone(),
+        };
+        if let Some(nemesis) = nemeses.iter().find(|nemesis| !suits(options.name, **nemesis)) {
+            let name = options.name.as_str();
+            return Err(format!("the soak {name} has no server for the fault \"{nemesis}\""));
+        }
         let (messages, duplicates, faults, every, keys) = match options.name {
             Name::Tx => (1_000_000, 0.2, 110, 8.0, 100_000),
             Name::Kill => (100_000, 0.0, 1_010, 0.4, 100_000),
             Name::Redis => (1_000_000, 0.2, 110, 8.0, 100_000),
             Name::Order => (200_000, 0.0, 205, 2.0, 1_000),
         };
-        Self {
+        Ok(Self {
             name: options.name,
             messages: options.messages.unwrap_or(messages),
             duplicates: options.duplicates.unwrap_or(duplicates),
@@ -52,7 +64,8 @@ impl Plan {
             processes: options.processes.unwrap_or(4),
             keys,
             seed: options.seed,
-        }
+            nemeses,
+        })
     }
 
     /// How many messages a second are published, so that they last as long as the faults.
@@ -74,39 +87,60 @@ impl Plan {
             Name::Tx | Name::Kill | Name::Order => Promise::EffectOnce,
         }
     }
+}
 
-    /// The faults, in the order in which they come around.
-    pub(super) fn nemeses(&self) -> &'static [Nemesis] {
-        use Nemesis::{
-            BlackHole, BrokerAlarm, BrokerFreeze, BrokerKill, ConsumerFreeze, ConsumerKill,
-            ConsumerTerm, DatabaseKill, NetworkCut, RedisFreeze, RedisKill, SessionsEnd,
-        };
-        match self.name {
-            Name::Tx => &[
-                ConsumerKill,
-                NetworkCut,
-                DatabaseKill,
-                ConsumerFreeze,
-                SessionsEnd,
-                BrokerKill,
-                ConsumerTerm,
-                BlackHole,
-                BrokerAlarm,
-                BrokerFreeze,
-            ],
-            Name::Redis => &[
-                ConsumerKill,
-                NetworkCut,
-                RedisKill,
-                ConsumerFreeze,
-                BrokerKill,
-                ConsumerTerm,
-                BlackHole,
-                RedisFreeze,
-                BrokerAlarm,
-                BrokerFreeze,
-            ],
-            Name::Kill | Name::Order => &[ConsumerKill],
+/// The faults, in the order in which they come around.
+fn nemeses_of(name: Name) -> &'static [Nemesis] {
+    use Nemesis::{
+        AcksDropped, ActiveKill, BlackHole, BrokerAlarm, BrokerFreeze, BrokerKill, BrokerTerm,
+        ConsumerFreeze, ConsumerKill, ConsumerTerm, DatabaseKill, FrameCut, Latency, NetworkCut,
+        OneWay, RedisFreeze, RedisKill, SessionsEnd,
+    };
+    match name {
+        Name::Tx => &[
+            ConsumerKill,
+            NetworkCut,
+            DatabaseKill,
+            ConsumerFreeze,
+            SessionsEnd,
+            BrokerKill,
+            ConsumerTerm,
+            BlackHole,
+            BrokerAlarm,
+            BrokerFreeze,
+        ],
+        Name::Redis => &[
+            ConsumerKill,
+            NetworkCut,
+            RedisKill,
+            ConsumerFreeze,
+            FrameCut,
+            BrokerKill,
+            ConsumerTerm,
+            AcksDropped,
+            RedisFreeze,
+            BlackHole,
+            BrokerAlarm,
+            Latency,
+            BrokerFreeze,
+            OneWay,
+            BrokerTerm,
+        ],
+        Name::Kill => &[ConsumerKill],
+        Name::Order => &[ActiveKill],
+    }
+}
+
+/// Whether a soak has the server that a fault is done to.
+fn suits(name: Name, nemesis: Nemesis) -> bool {
+    use Nemesis::{
+        ActiveKill, DatabaseFreeze, DatabaseKill, DatabaseTerm, RedisFreeze, RedisKill, SessionsEnd,
+    };
+    match nemesis {
+        ActiveKill | DatabaseKill | DatabaseTerm | DatabaseFreeze | SessionsEnd => {
+            name != Name::Redis
         }
+        RedisKill | RedisFreeze => name == Name::Redis,
+        _ => true,
     }
 }

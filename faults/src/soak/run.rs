@@ -138,7 +138,7 @@ const LEAD: u64 = 20_000;
 /// Strikes again and again.
 async fn harm(course: Arc<Course>) {
     let journal = Journal::append(course.journals.join("faults.jsonl")).unwrap();
-    let nemeses = course.plan.nemeses();
+    let nemeses = &course.plan.nemeses;
     for number in 0..course.plan.faults as usize {
         let nemesis = nemeses[number % nemeses.len()];
         let mut effects = course.effects.subscribe();

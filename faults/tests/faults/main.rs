@@ -11,6 +11,7 @@ mod letters;
 mod network;
 mod poison;
 mod processes;
+mod upgrade;
 
 use std::sync::Arc;
 

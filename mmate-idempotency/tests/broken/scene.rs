@@ -14,7 +14,7 @@ use mmate_core::{
     RetryPolicy, Service, State, Subscription,
 };
 use mmate_idempotency::protocol::{Claim, Held};
-use mmate_idempotency::store::{ClaimRequest, Promises};
+use mmate_idempotency::store::{ClaimRequest, Promises, StoreErrorKind};
 use mmate_idempotency::{OnBusy, Permit, Store, StoreError, Tracked};
 use tokio::sync::oneshot;
 
@@ -158,9 +158,10 @@ fn freezes(id: &str) -> bool {
     number(id) % 150 == 20
 }
 
-/// The first handling fails, and giving the claim back takes longer than its lease.
+/// The first handling fails, and giving the claim back takes longer than its lease: by then another one is at work. These
+/// come when nobody freezes any more.
 fn is_given_back_late(id: &str) -> bool {
-    number(id) % 30 == 10
+    (480..540).contains(&number(id)) && number(id) % 10 == 5
 }
 
 /// The process that handles it is about to be killed.
@@ -233,7 +234,13 @@ impl Instance {
         number: u32,
     ) -> Self {
         let name = format!("{service}-{number}");
-        let store = Seen { store: store.clone(), notes: notes.clone(), by: name.clone(), service };
+        let store = Seen {
+            late: Mutex::default(),
+            store: store.clone(),
+            notes: notes.clone(),
+            by: name.clone(),
+            service,
+        };
         let (broker, process) = (broker.clone(), Process::new(service, &name, notes));
         let (kill, killed) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
@@ -331,7 +338,7 @@ async fn handle(State(process): State<Process>, Id(id): Id) -> Result<(), Handle
         if process.is_first(&id) {
             return Err(HandlerError::retryable("given back late"));
         }
-        tokio::time::sleep(2 * LONG_WORK).await;
+        tokio::time::sleep(4 * LONG_WORK).await;
     } else if freezes(&id) || is_slow(&id) {
         process.notes.mark(process.taken_over(&id));
         tokio::time::sleep(LONG_WORK).await;
@@ -363,6 +370,8 @@ impl Middleware for Seeing {
 
 /// Sees what is noted for good.
 struct Seen {
+    /// The fences of what is given back late.
+    late: Mutex<HashSet<u64>>,
     store: Broken,
     notes: Notes,
     by: String,
@@ -388,6 +397,10 @@ impl Store for Seen {
     }
 
     async fn heartbeat(&self, permit: &Permit, lease: Duration) -> Result<Held, StoreError> {
+        // The way of what is given back late is as bad for its heartbeats.
+        if self.late.lock().unwrap().contains(&permit.fence()) {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "prolong a lease", "no way"));
+        }
         self.store.heartbeat(permit, lease).await
     }
 
@@ -403,8 +416,8 @@ impl Store for Seen {
     async fn release(&self, permit: &Permit) -> Result<Held, StoreError> {
         let id = permit.key().id();
         if is_given_back_late(id) {
-            let later = u32::try_from(number(id)).unwrap();
-            tokio::time::sleep(LEASE + Duration::from_millis(later.into()) / 2).await;
+            self.late.lock().unwrap().insert(permit.fence());
+            tokio::time::sleep(LEASE + 2 * LONG_WORK).await;
         }
         self.store.release(permit).await
     }
