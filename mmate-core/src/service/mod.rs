@@ -9,6 +9,7 @@ mod overlap;
 mod pace;
 mod parts;
 mod run;
+mod tasks;
 mod verdict;
 mod worker;
 

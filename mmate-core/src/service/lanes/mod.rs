@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::table::{Item, Table};
-use super::worker::{Opened, Tasks, rethrow};
+use super::tasks::{Opened, Tasks};
+use super::worker::rethrow;
 use crate::context::Context;
 use crate::outcome::Outcome;
 use crate::subscription::OrderKey;
