@@ -72,7 +72,7 @@ async fn while_one_sender_holds_a_key_no_other_overtakes_it_and_its_death_frees_
     let away = InProcess::new();
     let publisher = Publisher::connect(&away, "relay").await.unwrap();
     away.pause();
-    let doomed = bench.outbox().lease(Duration::from_secs(4));
+    let doomed = bench.outbox().lease(Duration::from_secs(3_600));
     let doomed = tokio::spawn(async move { doomed.run(publisher, std::future::pending()).await });
     until("it is claimed", async || bench.claimed_rows().await == 1).await;
     doomed.abort();
@@ -84,6 +84,9 @@ async fn while_one_sender_holds_a_key_no_other_overtakes_it_and_its_death_frees_
     let sending = bench.send_with(bench.outbox()).await;
     until("the other arrives", async || !bench.arrived().is_empty()).await;
     assert_eq!(bench.payloads(), ["of no key"]);
+    // An hour passes.
+    let sql = "UPDATE {table} SET ready_at = ready_at - 3600000 WHERE claim IS NOT NULL";
+    DB::execute(&bench.place, sql).await;
     bench.emptied().await;
     sending.abort();
     assert_eq!(bench.payloads(), ["of no key", "1", "2"]);
