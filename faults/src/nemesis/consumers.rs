@@ -42,6 +42,23 @@ pub(super) fn freeze(stage: &Stage) -> Struck {
     Struck { whom: instance.clone(), harmed: vec![instance] }
 }
 
+pub(super) async fn shift_clock(stage: &Stage) -> Struck {
+    const TIME: Duration = Duration::from_secs(5);
+    let victim = stage.fleet.any();
+    let mut seen = 0;
+    for hours in [1, -1] {
+        if stage.fleet.set_clock(victim, hours).await {
+            seen += 1;
+            tokio::time::sleep(TIME).await;
+        }
+    }
+    stage.fleet.set_clock(victim, 0).await;
+    Struck::nobody(match seen {
+        0 => "nobody: it had just ended".to_owned(),
+        _ => stage.fleet.instance(victim),
+    })
+}
+
 fn signal(stage: &Stage, signal: Signal) -> Struck {
     let sent = stage.fleet.signal(stage.fleet.any_but_the_first(), signal);
     sent.map_or_else(

@@ -28,6 +28,9 @@ pub enum Nemesis {
     ConsumerFreeze,
     /// A consumer gets SIGTERM, and drains.
     ConsumerTerm,
+    /// The clock of a consumer is an hour ahead for 5 s, then an hour behind for as long, and right again. Needs
+    /// libfaketime.
+    ClockShift,
     /// The broker gets SIGKILL and is started again.
     BrokerKill,
     /// The broker gets SIGTERM, ends in good order, and is started again.
@@ -36,6 +39,9 @@ pub enum Nemesis {
     BrokerFreeze,
     /// The broker has too little memory for 3 s, by its own measure: it takes nothing from publishers.
     BrokerAlarm,
+    /// The queue is deleted under its consumers, at a moment when nothing is in it or on its way to it: what is in a
+    /// queue that is deleted is gone, whoever consumes.
+    QueueDelete,
     /// All TCP connections of consumers to the broker end.
     NetworkCut,
     /// A delivery is cut in its middle, and its connection ends.
@@ -85,10 +91,12 @@ impl Nemesis {
             Self::ActiveKill => consumers::kill_active(stage).await,
             Self::ConsumerFreeze => consumers::freeze(stage),
             Self::ConsumerTerm => consumers::terminate(stage),
+            Self::ClockShift => consumers::shift_clock(stage).await,
             Self::BrokerKill => broker::kill(stage),
             Self::BrokerTerm => broker::terminate(stage),
             Self::BrokerFreeze => broker::freeze(stage).await,
             Self::BrokerAlarm => broker::alarm(stage).await,
+            Self::QueueDelete => broker::delete_queue(stage).await,
             Self::NetworkCut => network::cut(stage),
             Self::FrameCut => network::cut_a_frame(stage).await,
             Self::AcksDropped => network::drop_acks(stage).await,
@@ -112,10 +120,12 @@ impl Nemesis {
             Self::ActiveKill => "active consumer SIGKILL",
             Self::ConsumerFreeze => "consumer SIGSTOP 15 s",
             Self::ConsumerTerm => "consumer SIGTERM",
+            Self::ClockShift => "consumer's clock ±1 h",
             Self::BrokerKill => "broker SIGKILL",
             Self::BrokerTerm => "broker SIGTERM",
             Self::BrokerFreeze => "broker SIGSTOP 5 s",
             Self::BrokerAlarm => "broker memory alarm 3 s",
+            Self::QueueDelete => "queue deleted",
             Self::NetworkCut => "all connections cut",
             Self::FrameCut => "cut inside a delivery",
             Self::AcksDropped => "acknowledgements dropped 1 s",

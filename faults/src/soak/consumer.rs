@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::io::AsyncReadExt;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::clock::Clock;
+use super::counters::Counted;
 use super::options::Name;
 
 /// What a consumer shall be. It gets told by the variable `SOAK_ROLE`, as JSON.
@@ -35,6 +38,8 @@ pub struct Role {
     pub redis: Option<String>,
     /// Where it writes down what it does.
     pub journal: PathBuf,
+    /// Its own clock may be shifted; this is true.
+    pub(super) clock: Clock,
 }
 
 /// The payload.
@@ -49,7 +54,7 @@ pub(super) struct Order {
 }
 
 pub(super) const SERVICE: &str = "soak";
-pub(super) const QUEUE: &str = "soak.orders";
+pub(crate) const QUEUE: &str = "soak.orders";
 /// As of records in Redis: shorter than a freeze.
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -74,20 +79,40 @@ pub async fn consume(role: Role) -> Result<std::convert::Infallible, Failure> {
     };
     println!("ready");
     let abandoned = async { tokio::io::stdin().read(&mut [0]).await };
+    let telling = AbortOnDropHandle::new(tokio::spawn(tell_the_time(role.clone())));
     tokio::select! {
         () = shutdown_signal() => {}
         () = running.failed() => {}
         _ = abandoned => std::process::exit(3),
     }
+    drop(telling);
+    let stats = running.stats().clone();
     running.stop().await?;
+    if let Some(journals) = role.journal.parent() {
+        Counted::from(stats.total()).write(journals, &role.instance)?;
+    }
     // The reading of standard input cannot be stopped, and the runtime would wait for it.
     std::process::exit(0)
 }
 
+/// Says whenever its clock is another hour ahead.
+async fn tell_the_time(role: Role) {
+    let mut last = 0;
+    loop {
+        let hours = role.clock.hours_ahead();
+        if hours != last {
+            last = hours;
+            println!("{hours}");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 async fn start(role: &Role) -> Result<Running, Failure> {
     let journal = Arc::new(Journal::append(&role.journal)?);
-    let subscription =
-        Subscription::per_service("orders", ["soak.order.*"]).prefetch(64.try_into()?);
+    let subscription = Subscription::per_service("orders", ["soak.order.*"])
+        .prefetch(64.try_into()?)
+        .middleware(Noting(Writer { journal: Arc::clone(&journal), role: role.clone() }));
     let subscription = match role.name {
         Name::Tx | Name::Kill => with_postgres(role, subscription.concurrency(64)).await?,
         Name::Order => {
@@ -98,7 +123,6 @@ async fn start(role: &Role) -> Result<Running, Failure> {
             let store = RedisStore::connect(role.redis.as_deref().unwrap_or_default()).await?;
             subscription
                 .concurrency(32)
-                .middleware(Noting(Writer { journal: Arc::clone(&journal), role: role.clone() }))
                 .idempotent(Tracked::new(store).lease(LEASE))
                 .handler(write_down)
         }
@@ -168,7 +192,7 @@ struct Writer {
 
 impl Writer {
     fn note(&self, what: What, id: &str) -> Result<(), HandlerError> {
-        let event = Event::now(what, id).by(&*self.role.instance);
+        let event = Event::now(what, id).at(self.role.clock.micros()).by(&*self.role.instance);
         self.journal.note(&event).map_err(HandlerError::retryable)
     }
 }

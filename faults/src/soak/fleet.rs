@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Library;
 use super::consumer::Role;
 
 /// The consumers.
@@ -23,6 +24,7 @@ struct Shared {
     program: PathBuf,
     role: Role,
     journals: PathBuf,
+    library: Option<Library>,
     slots: Vec<Mutex<Slot>>,
     starts: AtomicU64,
     ready: AtomicU32,
@@ -35,6 +37,14 @@ struct Slot {
     instance: String,
     process: Option<Pid>,
     generation: u32,
+    /// Its clock, as it sees it.
+    hours_ahead: i64,
+}
+
+impl Slot {
+    fn has_ended(&mut self) {
+        (self.process, self.hours_ahead) = (None, 0);
+    }
 }
 
 /// Between the end of a process and the next one, where nobody has asked it to end.
@@ -42,11 +52,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Fleet {
-    pub(super) fn new(program: PathBuf, role: Role, journals: PathBuf, size: u16) -> Self {
+    pub(super) fn new(
+        program: PathBuf,
+        role: Role,
+        journals: PathBuf,
+        library: Option<Library>,
+        size: u16,
+    ) -> Self {
         Self(Arc::new(Shared {
             program,
             role,
             journals,
+            library,
             slots: (0..size).map(|_| Mutex::default()).collect(),
             starts: AtomicU64::new(0),
             ready: AtomicU32::new(0),
@@ -84,8 +101,11 @@ impl Fleet {
             if let Ok(Some(_)) = lines.next_line().await {
                 self.0.ready.fetch_add(1, Ordering::Relaxed);
             }
+            while let Ok(Some(line)) = lines.next_line().await {
+                self.slot(slot).hours_ahead = line.parse().unwrap_or_default();
+            }
             let status = process.wait().await.unwrap();
-            self.slot(slot).process = None;
+            self.slot(slot).has_ended();
             if status.code().is_some_and(|code| code != 0) && !self.0.stop.is_cancelled() {
                 // It could not start, or gave up. Whatever keeps services running waits a little.
                 tokio::time::sleep(PAUSE).await;
@@ -102,7 +122,15 @@ impl Fleet {
             journal: self.0.journals.join(format!("consumer-{number}.jsonl")),
             ..self.0.role.clone()
         };
-        let process = Command::new(&self.0.program)
+        let mut process = Command::new(&self.0.program);
+        if let Some(library) = &self.0.library {
+            let file = self.clock_file(number);
+            if !file.exists() {
+                self.write_clock(number, 0);
+            }
+            library.preload(&mut process, &file);
+        }
+        let process = process
             .env("SOAK_ROLE", serde_json::to_string(&role).unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -120,6 +148,33 @@ impl Fleet {
         let path = self.0.journals.join(format!("consumer-{number}.log"));
         let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
         opened.map_or_else(|_| Stdio::null(), Stdio::from)
+    }
+
+    /// Sets the clock of the consumer in this place, and returns whether the consumer sees it before it ends.
+    pub(crate) async fn set_clock(&self, slot: usize, hours_ahead: i64) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        self.write_clock(slot, hours_ahead);
+        let since = Instant::now();
+        while self.slot(slot).hours_ahead != hours_ahead && since.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.slot(slot).hours_ahead == hours_ahead
+    }
+
+    fn write_clock(&self, slot: usize, hours_ahead: i64) {
+        // In one step: half of a file is another time.
+        let (file, draft) = (self.clock_file(slot), self.clock_file(slot).with_extension("draft"));
+        std::fs::write(&draft, format!("{hours_ahead:+}h")).unwrap();
+        std::fs::rename(draft, file).unwrap();
+    }
+
+    fn clock_file(&self, slot: usize) -> PathBuf {
+        self.0.journals.join(format!("consumer-{slot}.clock"))
+    }
+
+    /// The name of the consumer in this place.
+    pub(crate) fn instance(&self, slot: usize) -> String {
+        self.slot(slot).instance.clone()
     }
 
     /// Sends a signal to the consumer in this place, and returns its name, if one is running.

@@ -4,7 +4,9 @@
 //! [`Nemesis`](crate::nemesis::Nemesis) does its harm again and again. In the end a checker tells what became of every
 //! message.
 
+mod clock;
 mod consumer;
+mod counters;
 mod fleet;
 mod options;
 mod page;
@@ -17,6 +19,7 @@ mod stage;
 mod timeline;
 mod truth;
 
+pub(crate) use consumer::QUEUE;
 pub use consumer::{Role, consume};
 pub use options::{Name, Options};
 pub use plan::Plan;

@@ -93,8 +93,8 @@ impl Plan {
 fn nemeses_of(name: Name) -> &'static [Nemesis] {
     use Nemesis::{
         AcksDropped, ActiveKill, BlackHole, BrokerAlarm, BrokerFreeze, BrokerKill, BrokerTerm,
-        ConsumerFreeze, ConsumerKill, ConsumerTerm, DatabaseKill, FrameCut, Latency, NetworkCut,
-        OneWay, RedisFreeze, RedisKill, SessionsEnd,
+        ClockShift, ConsumerFreeze, ConsumerKill, ConsumerTerm, DatabaseKill, FrameCut, Latency,
+        NetworkCut, OneWay, QueueDelete, RedisFreeze, RedisKill, SessionsEnd,
     };
     match name {
         Name::Tx => &[
@@ -107,6 +107,8 @@ fn nemeses_of(name: Name) -> &'static [Nemesis] {
             ConsumerTerm,
             BlackHole,
             BrokerAlarm,
+            QueueDelete,
+            ClockShift,
             BrokerFreeze,
         ],
         Name::Redis => &[
@@ -116,11 +118,13 @@ fn nemeses_of(name: Name) -> &'static [Nemesis] {
             ConsumerFreeze,
             FrameCut,
             BrokerKill,
+            QueueDelete,
             ConsumerTerm,
             AcksDropped,
             RedisFreeze,
             BlackHole,
             BrokerAlarm,
+            ClockShift,
             Latency,
             BrokerFreeze,
             OneWay,

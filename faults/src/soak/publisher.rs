@@ -9,7 +9,7 @@ use std::time::Duration;
 use mmate_amqp::Amqp;
 use mmate_core::checker::{Event, Journal, What};
 use mmate_core::{Outgoing, Publisher};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ pub(super) struct Publishing {
     /// How many messages may be published by now.
     pub(super) allowed: watch::Receiver<u64>,
     pub(super) confirmed: AtomicU64,
+    /// Read while something is on its way.
+    pub(super) publishing: Arc<RwLock<()>>,
 }
 
 /// So many are published at a time. Those of one key are published one after another, so this divides the keys.
@@ -92,12 +94,13 @@ impl Publishing {
         }
         loop {
             let message = Outgoing::event(&topic, "OrderPlaced", &order).id_text(&id);
-            match self.publisher.publish(message).await {
-                Ok(_) => break,
-                Err(_) => tokio::time::sleep(PAUSE).await,
+            let on_its_way = self.publishing.read().await;
+            if self.publisher.publish(message).await.is_ok() {
+                return self.note(&Event::confirmed(id));
             }
+            drop(on_its_way);
+            tokio::time::sleep(PAUSE).await;
         }
-        self.note(&Event::confirmed(id));
     }
 
     fn note(&self, event: &Event) {

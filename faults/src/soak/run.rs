@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mmate_core::checker::{EndState, Event, Journal, Verdict};
+use mmate_core::checker::{Checker, EndState, Event, Journal, Verdict};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::counters::Noted;
 use super::options::Options;
 use super::page;
 use super::plan::Plan;
@@ -70,6 +71,7 @@ pub async fn run(plan: &Plan, options: &Options) -> Result<Outcome, Failure> {
         publisher: Publishing::connect(&stage.amqp).await?,
         allowed: allowed.subscribe(),
         confirmed: AtomicU64::new(0),
+        publishing: Arc::clone(&stage.publishing),
     });
     let course = Arc::new(Course {
         stage,
@@ -96,7 +98,7 @@ pub async fn run(plan: &Plan, options: &Options) -> Result<Outcome, Failure> {
     if let Err(error) = course.stage.fleet.stop(keepers).await {
         end = end.stuck(error);
     }
-    for (name, messages) in truth::queues(&course.stage)? {
+    for (name, messages) in course.stage.queues()? {
         end = end.queue(name, messages);
     }
     for stuck in truth::stuck(&course.stage).await? {
@@ -229,7 +231,7 @@ impl Course {
     async fn drain(&self) -> Result<EndState, Failure> {
         let (mut since, mut last) = (Instant::now(), 0);
         loop {
-            let left = truth::queues(&self.stage)?;
+            let left = self.stage.queues()?;
             if left.is_empty() {
                 break;
             }
@@ -254,8 +256,13 @@ impl Course {
         options: &Options,
     ) -> Result<Outcome, Failure> {
         let letters = truth::letters(&self.stage).await;
-        let checker = truth::checker(&self.stage, &self.plan, &self.journals, &letters).await?;
-        let verdict = checker.verdict(&end);
+        let (mut checker, mut noted) = (Checker::new(self.plan.promise()), Noted::default());
+        truth::tell(&self.stage, &self.plan, &self.journals, &letters, |event| {
+            checker.take(event);
+            noted.take(event);
+        })
+        .await?;
+        let verdict = checker.verdict(&noted.compare(&self.journals, end)?);
         println!("{verdict}");
         if !verdict.is_clean() {
             self.convict(&verdict, &letters).await?;

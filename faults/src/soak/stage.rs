@@ -1,15 +1,19 @@
 //! The servers of a soak, and who uses them.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use mmate_core::message::wire;
 use mmate_test_support::{PostgreSql, RabbitMq, Redis};
 use sqlx::{Connection, PgConnection};
+use tokio::sync::RwLock;
 
-use super::consumer::{Role, TABLE};
+use super::clock::{Clock, Library};
+use super::consumer::{QUEUE, Role, TABLE};
 use super::fleet::Fleet;
 use super::options::Name;
 use super::plan::Plan;
+use crate::nemesis::Nemesis;
 use crate::proxy::Proxy;
 
 /// The servers of a soak, and who uses them.
@@ -23,6 +27,8 @@ pub struct Stage {
     pub(crate) fleet: Fleet,
     /// Without the proxy.
     pub(crate) amqp: String,
+    /// Read by what is on its way to the broker: who writes has nothing be on its way.
+    pub(crate) publishing: Arc<RwLock<()>>,
     postgres_url: Option<String>,
 }
 
@@ -47,9 +53,12 @@ impl Stage {
             postgres: postgres_url.clone(),
             redis: redis.as_ref().map(Redis::url),
             journal: journals.to_owned(),
+            clock: Clock::now(),
         };
+        let shifted = plan.nemeses.contains(&Nemesis::ClockShift);
+        let library = shifted.then(Library::find).transpose()?;
         let program = std::env::current_exe()?;
-        let fleet = Fleet::new(program, role, journals.to_owned(), plan.processes);
+        let fleet = Fleet::new(program, role, journals.to_owned(), library, plan.processes);
         let stage = Self {
             broker: Mutex::new(broker),
             postgres: postgres.map(Mutex::new),
@@ -57,6 +66,7 @@ impl Stage {
             proxy,
             fleet,
             amqp,
+            publishing: Arc::default(),
             postgres_url,
         };
         if stage.postgres_url.is_some() {
@@ -68,5 +78,18 @@ impl Stage {
     /// A session in PostgreSQL.
     pub(crate) async fn database(&self) -> sqlx::Result<PgConnection> {
         PgConnection::connect(self.postgres_url.as_deref().unwrap_or_default()).await
+    }
+
+    /// How many messages are in each queue that has any, dead letters aside, with what is unacknowledged.
+    pub(crate) fn queues(&self) -> Result<Vec<(String, u64)>, Failure> {
+        const LIST: [&str; 5] = ["-q", "list_queues", "--no-table-headers", "name", "messages"];
+        let list = tokio::task::block_in_place(|| self.broker.lock().unwrap().ctl(&LIST))?;
+        let count = |line: &str| {
+            let (name, messages) = line.split_once('\t')?;
+            Some((name.to_owned(), messages.trim().parse().ok()?))
+        };
+        let letters = wire::dead_letter_queue(QUEUE);
+        let counts = list.lines().filter_map(count);
+        Ok(counts.filter(|(name, messages)| *name != letters && *messages > 0).collect())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mmate_core::checker::{Checker, Event, What, read};
+use mmate_core::checker::{Event, What, read};
 use mmate_core::message::wire;
 use sqlx::Row;
 
@@ -58,47 +58,9 @@ pub(super) async fn tell(
     }
 }
 
-/// Judges it.
-pub(super) async fn checker(
-    stage: &Stage,
-    plan: &Plan,
-    journals: &Path,
-    letters: &[String],
-) -> Result<Checker, Failure> {
-    let mut checker = Checker::new(plan.promise());
-    tell(stage, plan, journals, letters, |event| checker.take(event)).await?;
-    Ok(checker)
-}
-
-/// How many messages are in each queue that has any, dead letters aside, with what is unacknowledged.
-pub(super) fn queues(stage: &Stage) -> Result<Vec<(String, u64)>, Failure> {
-    let list = tokio::task::block_in_place(|| {
-        stage.broker.lock().unwrap().ctl(&[
-            "-q",
-            "list_queues",
-            "--no-table-headers",
-            "name",
-            "messages",
-        ])
-    })?;
-    let mut queues = Vec::new();
-    for line in list.lines() {
-        let Some((name, messages)) = line.split_once('\t') else { continue };
-        if let (Ok(messages), true) = (messages.trim().parse(), name != letters_of()) {
-            queues.push((name.to_owned(), messages));
-        }
-    }
-    queues.retain(|(_, messages)| *messages > 0);
-    Ok(queues)
-}
-
-fn letters_of() -> String {
-    wire::dead_letter_queue(QUEUE)
-}
-
 /// The ids of all dead letters, which are taken.
 pub(super) async fn letters(stage: &Stage) -> Vec<String> {
-    Witness::at(&stage.amqp).await.take_all(&letters_of()).await
+    Witness::at(&stage.amqp).await.take_all(&wire::dead_letter_queue(QUEUE)).await
 }
 
 /// What is left in progress, in words, when all is quiet.
