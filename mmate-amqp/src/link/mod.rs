@@ -26,6 +26,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use channel::Channel;
 pub(crate) use dial::Dialer;
+#[cfg(feature = "fuzzing")]
+pub(crate) use mend::mend_header;
 pub(crate) use session::{Flush, Session};
 pub(crate) use wire::Security;
 

@@ -137,6 +137,50 @@ async fn what_is_not_utf8_in_a_message_ends_no_connection_and_harms_no_neighbour
     assert_eq!(stranger.get(&dead).await.delivery.data, b"bad id");
 }
 
+/// F2: lapin would overflow the stack of its thread over one such message, and end the process.
+#[tokio::test]
+async fn headers_that_are_nested_without_end_harm_nobody() {
+    const LEVELS: usize = 15_000;
+    let stranger = Stranger::at(&amqp_url()).await;
+    let connection: std::sync::Arc<dyn mmate_core::Connection> =
+        connect(broker(&amqp_url())).await.into();
+    let plan = plan("nested");
+    connection.declare(&plan).await.unwrap();
+    let queue = plan.name.clone();
+    blocking(move || {
+        let mut client = Handwriting::connect(&amqp_url());
+        for letter in [b"A", b"F"] {
+            // What is before the value of a level, in which it is; from the innermost to the outermost.
+            let name = if letter == b"F" { short(b"") } else { Vec::new() };
+            let (mut levels, mut length) = (vec![[&letter[..], &long(b"")].concat()], 5);
+            for _ in 0..LEVELS {
+                let inside = u32::try_from(length + name.len()).unwrap().to_be_bytes();
+                let level = [&letter[..], &inside, &name].concat();
+                length += level.len();
+                levels.push(level);
+            }
+            let value = levels.into_iter().rev().flatten().collect();
+            let table = [short(b"deep"), value, short(b"x"), b"S".to_vec(), long(b"y")].concat();
+            client.publish("", queue.as_bytes(), HEADERS, &long(&table), b"nested");
+        }
+        client.close();
+    })
+    .await;
+    publish_all(&connection, &plan, 0..10).await;
+
+    let mut consumer = connection.consume(&plan, 10).await.unwrap();
+    for _ in 0..12 {
+        let delivery = next(&mut consumer).await;
+        assert!(!delivery.redelivered, "no connection was lost");
+        if *delivery.message.body == *b"nested" {
+            assert_eq!(delivery.message.headers.text("x"), Some("y"));
+            assert!(delivery.message.headers.value("deep").is_none());
+        }
+        ack(delivery).await;
+    }
+    stranger.until_ready(&plan.name, 0).await;
+}
+
 async fn settle_dead(delivery: mmate_core::transport::Delivery) {
     crate::support::settle(delivery, bury()).await;
 }

@@ -40,21 +40,41 @@ enum Property {
     Bytes(usize),
 }
 
-/// Mends the payload of a method frame or a header frame, and returns how many bytes were replaced.
-/// A payload that is not as it should be is left to lapin from where that shows.
-pub(super) fn mend(frame_type: u8, payload: &mut [u8]) -> usize {
-    let mut cursor = Cursor { rest: payload, replaced: 0 };
+/// So many tables and arrays may be within each other. What is deeper becomes bytes, which look the
+/// same but for their type. The broker's own `x-death` has three.
+const MAX_DEPTH: u8 = 64;
+
+/// What was not as lapin can read it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mends {
+    /// So many bytes that are not UTF-8 were replaced.
+    pub(super) bytes: usize,
+    /// So many tables and arrays were too deep.
+    pub(super) too_deep: usize,
+}
+
+/// Mends the payload of a method frame or a header frame. A payload that is not as it should be is
+/// left to lapin from where that shows.
+pub(super) fn mend(frame_type: u8, payload: &mut [u8]) -> Mends {
+    let mut cursor = Cursor { rest: payload, mends: Mends::default(), depth: 0 };
     let _ = match frame_type {
         METHOD => cursor.method(),
         HEADER => cursor.header(),
         _ => None,
     };
-    cursor.replaced
+    cursor.mends
+}
+
+/// Mends the payload of a header frame.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn mend_header(payload: &mut [u8]) {
+    mend(HEADER, payload);
 }
 
 struct Cursor<'a> {
     rest: &'a mut [u8],
-    replaced: usize,
+    mends: Mends,
+    depth: u8,
 }
 
 impl<'a> Cursor<'a> {
@@ -109,7 +129,12 @@ impl<'a> Cursor<'a> {
 
     /// A value of a table or an array, by the type letters that RabbitMQ and lapin agree on.
     fn value(&mut self) -> Option<()> {
-        let count = match self.take(1)?[0] {
+        let letter = &mut self.take(1)?[0];
+        if self.depth == MAX_DEPTH && matches!(letter, b'A' | b'F') {
+            *letter = b'x';
+            self.mends.too_deep += 1;
+        }
+        let count = match letter {
             b'V' => 0,
             b't' | b'b' | b'B' => 1,
             b's' | b'U' | b'u' => 2,
@@ -127,12 +152,13 @@ impl<'a> Cursor<'a> {
     /// Mends entry by entry, to the end that the length before them says.
     fn within_length(&mut self, mut entry: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         let length = self.long_number()?;
-        let mut inner = Cursor { rest: self.take(length)?, replaced: 0 };
+        let (mends, depth) = (self.mends, self.depth + 1);
+        let mut inner = Cursor { rest: self.take(length)?, mends, depth };
         let mut went = Some(());
         while went.is_some() && !inner.rest.is_empty() {
             went = entry(&mut inner);
         }
-        self.replaced += inner.replaced;
+        self.mends = inner.mends;
         went
     }
 
@@ -143,7 +169,7 @@ impl<'a> Cursor<'a> {
         while let Err(error) = str::from_utf8(bytes) {
             let (_, wrong) = bytes.split_at_mut(error.valid_up_to());
             wrong[0] = SUBSTITUTE;
-            self.replaced += 1;
+            self.mends.bytes += 1;
             bytes = &mut wrong[1..];
         }
         Some(())
@@ -195,8 +221,9 @@ mod tests {
 
     fn mended(frame_type: u8, payload: &[u8]) -> (Vec<u8>, usize) {
         let mut payload = payload.to_vec();
-        let replaced = mend(frame_type, &mut payload);
-        (payload, replaced)
+        let mends = mend(frame_type, &mut payload);
+        assert_eq!(mends.too_deep, 0);
+        (payload, mends.bytes)
     }
 
     const MESSAGE_ID: u16 = 0x0080;
@@ -218,6 +245,42 @@ mod tests {
             header(HEADERS | MESSAGE_ID, &[&long(&table), &short(name)])
         };
         assert_eq!(mended(HEADER, &deep(b"k\xfe")), (deep(b"k\x1a"), 3));
+    }
+
+    /// A header `k` of so many arrays within each other, of which those from a depth on are bytes.
+    fn nested(levels: usize, bytes_from: usize) -> Vec<u8> {
+        let mut value = Vec::new();
+        for level in (1..=levels).rev() {
+            let letter = if level >= bytes_from { b"x" } else { b"A" };
+            value = [&letter[..], &long(&value)].concat();
+        }
+        header(HEADERS, &[&long(&[short(b"k"), value].concat())])
+    }
+
+    #[test]
+    fn tables_and_arrays_that_are_too_deep_become_bytes() {
+        // The table of the headers is the first.
+        let deepest = usize::from(MAX_DEPTH);
+        let as_it_was = nested(deepest - 1, usize::MAX);
+        assert_eq!(mended(HEADER, &as_it_was), (as_it_was.clone(), 0));
+
+        let mut too_deep = nested(deepest, usize::MAX);
+        let mends = mend(HEADER, &mut too_deep);
+        assert_eq!(mends, Mends { bytes: 0, too_deep: 1 });
+        assert_eq!(too_deep, nested(deepest, deepest));
+    }
+
+    /// F2: lapin reads what is within what by recursion. Unmended, this overflows the stack.
+    #[test]
+    fn lapin_reads_what_was_too_deep() {
+        let mut payload = Vec::new();
+        for _ in 0..20_000 {
+            payload = [b"A", &long(&payload)[..]].concat();
+        }
+        let mut payload = header(HEADERS, &[&long(&[short(b"k"), payload].concat())]);
+        mend(HEADER, &mut payload);
+        let (rest, properties) = lapin::protocol::basic::parse_properties(&payload[12..]).unwrap();
+        assert!(rest.is_empty() && properties.headers().as_ref().unwrap().contains_key("k"));
     }
 
     #[test]

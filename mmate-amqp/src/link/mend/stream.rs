@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::io::{AsyncRead, AsyncWrite, IoSlice};
 
-use super::frame::{BODY, HEADER, METHOD, mend};
+use super::frame::{BODY, HEADER, METHOD, Mends, mend};
 use super::skip::Skip;
 use crate::link::intake::Intake;
 
@@ -150,19 +150,30 @@ impl Frames {
                 self.leaving_out = whole;
             } else {
                 let payload = &mut frame[BEFORE..whole - AFTER];
-                let replaced = mend(frame_type, payload);
+                let mends = mend(frame_type, payload);
                 self.skip.look(frame_type, channel, payload);
-                if replaced > 0 {
-                    tracing::warn!(
-                        bytes = replaced,
-                        "a message came with bytes that are not UTF-8 in an id, a routing key or \
-                         a header's name; they are replaced"
-                    );
-                }
+                tell(mends);
                 ready += whole;
             }
         }
         (end, end)
+    }
+}
+
+fn tell(Mends { bytes, too_deep }: Mends) {
+    if bytes > 0 {
+        tracing::warn!(
+            bytes,
+            "a message came with bytes that are not UTF-8 in an id, a routing key or a header's \
+             name; they are replaced"
+        );
+    }
+    if too_deep > 0 {
+        tracing::warn!(
+            too_deep,
+            "a message came with headers of tables and arrays that are too deep within each other; \
+             the innermost are passed over"
+        );
     }
 }
 
