@@ -6,6 +6,9 @@ mod connection;
 mod consumer;
 mod convert;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod publisher;
 mod settings;
