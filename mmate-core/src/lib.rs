@@ -23,6 +23,7 @@ mod request;
 mod service;
 mod stats;
 mod subscription;
+mod sync;
 mod trace;
 
 pub use batch::{

@@ -5,6 +5,7 @@ mod metrics;
 pub mod outbox;
 mod run;
 mod strategy;
+mod sync;
 
 pub mod audit;
 #[cfg(feature = "conformance")]

@@ -1,8 +1,11 @@
 //! Batches whose messages middleware has chosen.
 
+#[cfg(all(test, shuttle))]
+mod explored;
+
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::BatchPolicy;
 use crate::context::Extensions;
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
 /// How the batches of a subscription gather, for middleware that gathers them itself; see
 /// [`Context::batches`](crate::Context::batches).

@@ -5,15 +5,19 @@
 //! and settles the new delivery in place of the lost one. One that comes when the handling has just
 //! ended is acknowledged with it.
 
+#[cfg(all(test, shuttle))]
+mod explored;
+
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
 use crate::context::Context;
 use crate::message::MessageId;
+use crate::sync::{Mutex, MutexGuard};
 use crate::transport::Delivery;
 
 /// The deliveries that a subscription has handlers at work for.

@@ -1,8 +1,11 @@
 //! The calls of one process for one key: one of them works, the others wait for it.
 
+#[cfg(all(test, shuttle))]
+mod explored;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -12,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::Refusal;
 use crate::protocol::Digest;
 use crate::store::{RecordKey, StoreError, StoreErrorKind};
+use crate::sync::{Mutex, MutexGuard};
 
 /// All flights of an `Idempotent`, by key and fingerprint: which of two fingerprints is the one in
 /// conflict only the store can tell.

@@ -1,7 +1,10 @@
 //! Concurrent calls of a process, made together.
 
+#[cfg(all(test, shuttle))]
+mod explored;
+
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +14,7 @@ use tokio::sync::oneshot;
 use super::claim_call::ClaimCall;
 use super::{ClaimRequest, Permit, RecordKey, StoreError, StoreErrorKind};
 use crate::protocol::{Claim, Held, Verdict};
+use crate::sync::{Mutex, MutexGuard, spawn};
 
 /// Calls that wait for the same round trip. While one is under way, those that come gather, and are
 /// the next one: alone, a call waits for nobody.
@@ -119,7 +123,7 @@ impl<B: Together> Coalescer<B> {
         };
         if opens_lane {
             let lane = Lane { inner: Arc::clone(&self.0), is_open: true };
-            tokio::spawn(lane.run());
+            spawn(lane.run());
         }
         answered.await.unwrap_or_else(|_| {
             let text = "the runtime ended meanwhile";
@@ -345,7 +349,7 @@ mod tests {
         let release = Call::Release { permit: Permit::new(&request("a"), grant) };
         let released = {
             let coalescer = coalescer.clone();
-            tokio::spawn(async move { coalescer.held(release).await.is_ok() })
+            spawn(async move { coalescer.held(release).await.is_ok() })
         };
         claim(&mut all, &coalescer, &["c"]);
         until_asked(&slow, 2).await;

@@ -1,11 +1,13 @@
 //! Records in the memory of this process.
 
+#[cfg(all(test, shuttle))]
+mod explored;
 mod ring;
 mod shard;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use std::{fmt, iter};
 
@@ -16,6 +18,7 @@ use self::shard::{KeyHash, Removed, Shard};
 use super::{ClaimRequest, Clock, ManualClock, Permit, Promises, RecordKey, Store, StoreError};
 use crate::metrics;
 use crate::protocol::{Claim, Command, Held, Retention, Verdict};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Records in the memory of this process: it recognises duplicates that this process sees in its
 /// lifetime, and no others.
