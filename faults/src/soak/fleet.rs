@@ -58,14 +58,17 @@ impl Fleet {
         journals: PathBuf,
         library: Option<Library>,
         size: u16,
+        started_before: u64,
     ) -> Self {
+        let generation = started_before.try_into().unwrap_or(u32::MAX / 2);
+        let slot = || Mutex::new(Slot { generation, ..Slot::default() });
         Self(Arc::new(Shared {
             program,
             role,
             journals,
             library,
-            slots: (0..size).map(|_| Mutex::default()).collect(),
-            starts: AtomicU64::new(0),
+            slots: (0..size).map(|_| slot()).collect(),
+            starts: AtomicU64::new(started_before),
             ready: AtomicU32::new(0),
             stop: CancellationToken::new(),
         }))
@@ -136,6 +139,8 @@ impl Fleet {
             .stdout(Stdio::piped())
             .stderr(self.log(number))
             .kill_on_drop(true)
+            // What ends the soak from a terminal is not for them.
+            .process_group(0)
             .spawn()
             .unwrap();
         slot.process = process.id().and_then(|id| Pid::from_raw(id.try_into().unwrap()));

@@ -10,6 +10,7 @@ mod counters;
 mod fleet;
 mod options;
 mod page;
+mod parts;
 mod plan;
 mod plot;
 mod publisher;

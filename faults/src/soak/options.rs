@@ -49,9 +49,14 @@ pub struct Options {
     #[arg(long, default_value = "target/soak")]
     pub out: PathBuf,
 
-    /// The folder that the processes' own journals go to; a temporary one if it is not given
+    /// The folder that the processes' own journals go to; a temporary one if it is not given. A soak that was stopped, by
+    /// Ctrl-C or SIGTERM, can go on with them
     #[arg(long)]
     pub journals: Option<PathBuf>,
+
+    /// Goes on with the soak whose journals these are, with new servers; the verdict is about all its parts
+    #[arg(long, requires = "journals")]
+    pub resume: bool,
 }
 
 impl Options {

@@ -20,6 +20,8 @@ pub(super) struct Report<'a> {
     pub(super) command: &'a str,
     pub(super) plan: &'a Plan,
     pub(super) verdict: &'a Verdict,
+    /// It was stopped and resumed between them.
+    pub(super) parts: u32,
     pub(super) faults: &'a [Fault],
     pub(super) samples: &'a [Sample],
     /// How many consumer processes were started.
@@ -38,6 +40,11 @@ impl Report<'_> {
         Ok(page)
     }
 
+    /// Whether messages are left.
+    pub(super) fn is_stopped_early(&self) -> bool {
+        self.verdict.confirmed < self.plan.messages
+    }
+
     fn markdown(&self) -> String {
         let Verdict { confirmed, effects, recovered, poison, faults, explained, .. } = self.verdict;
         let name = self.plan.name.as_str();
@@ -46,10 +53,21 @@ impl Report<'_> {
             true => "Everything was as promised.",
             false => "**Not everything was as promised.**",
         };
+        let stopped = match self.is_stopped_early() {
+            true => format!(
+                " It was stopped before all {} messages were published.",
+                self.plan.messages
+            ),
+            false => String::new(),
+        };
+        let parts = match self.parts {
+            1 => String::new(),
+            parts => format!(" and {parts} parts"),
+        };
         let seconds = self.samples.last().map_or(0.0, |sample| sample.at);
         let _ = write!(
             text,
-            "{verdict} In {seconds:.0} s {confirmed} messages (N) were confirmed and {duplicates} of them published once \
+            "{verdict}{stopped} In {seconds:.0} s{parts} {confirmed} messages (N) were confirmed and {duplicates} of them published once \
              more (D), {poison} of them poison; {faults} faults (F) were injected into {processes} consumers and their \
              servers, and {starts} consumer processes started. There were {effects} effects, {recovered} of them of \
              messages whose publisher was not told that the broker has them.\n\n\

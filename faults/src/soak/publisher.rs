@@ -21,7 +21,9 @@ pub(super) struct Publishing {
     pub(super) plan: Plan,
     pub(super) journal: Journal,
     pub(super) publisher: Publisher,
-    /// How many messages may be published by now.
+    /// The first message of this part; a multiple of the lanes.
+    pub(super) first: u64,
+    /// How many messages may be published by now; nothing more once its other end is gone.
     pub(super) allowed: watch::Receiver<u64>,
     pub(super) confirmed: AtomicU64,
     /// Read while something is on its way.
@@ -29,7 +31,7 @@ pub(super) struct Publishing {
 }
 
 /// So many are published at a time. Those of one key are published one after another, so this divides the keys.
-const LANES: u64 = 200;
+pub(super) const LANES: u64 = 200;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Publishing {
@@ -53,7 +55,7 @@ impl Publishing {
         let mut allowed = self.allowed.clone();
         let mut chance = fastrand::Rng::with_seed(self.plan.seed.wrapping_mul(1_000_003) + lane);
         let mut again: BinaryHeap<Reverse<(Instant, u64)>> = BinaryHeap::new();
-        let mut number = lane;
+        let mut number = self.first + lane;
         loop {
             let due = again.peek().map(|Reverse((due, _))| *due);
             let is_left = number < self.plan.messages;

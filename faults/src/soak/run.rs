@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mmate_core::checker::{Checker, EndState, Event, Journal, Verdict};
+use mmate_core::checker::{Checker, Event, Journal, Verdict};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::counters::Noted;
 use super::options::Options;
 use super::page;
+use super::parts::{Parts, Progress, asked_to_end};
 use super::plan::Plan;
-use super::publisher::Publishing;
+use super::publisher::{LANES, Publishing};
 use super::samples::{Counter, Sample};
 use super::stage::Stage;
 use super::timeline::{Fault, Timeline};
@@ -36,11 +38,12 @@ struct Course {
     stage: Stage,
     plan: Plan,
     timeline: Timeline,
-    journals: PathBuf,
+    parts: Parts,
     effects: watch::Sender<u64>,
-    allowed: watch::Sender<u64>,
     faults_done: AtomicU64,
     faults_over: AtomicBool,
+    /// Somebody asked for the end.
+    stop: CancellationToken,
 }
 
 /// How long there may be no effects, after the last message and the last fault, with messages in queues.
@@ -57,81 +60,89 @@ const QUIET: Duration = Duration::from_secs(15);
 /// A server cannot be harmed or asked.
 pub async fn run(plan: &Plan, options: &Options) -> Result<Outcome, Failure> {
     fastrand::seed(plan.seed);
-    let (_temporary, journals) = journals(options)?;
+    let parts = Parts::open(options)?;
+    let before = parts.before().clone();
+    if before.messages >= plan.messages {
+        return Err("this soak has come to its end: there is nothing to go on with".into());
+    }
+    let stop = asked_to_end()?;
     println!("{}: starting servers", plan.name.as_str());
-    let stage = Stage::set(plan, &journals).await?;
+    let journals = parts.folder();
+    let stage = Stage::set(plan, &journals, before.starts).await?;
     let keepers = stage.fleet.start();
     while stage.fleet.ready() < plan.processes.into() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let allowed = watch::Sender::new(0);
+    let (allow, allowed) = watch::channel(before.messages);
     let publishing = Arc::new(Publishing {
         plan: plan.clone(),
         journal: Journal::append(journals.join("publisher.jsonl"))?,
         publisher: Publishing::connect(&stage.amqp).await?,
-        allowed: allowed.subscribe(),
-        confirmed: AtomicU64::new(0),
+        first: before.messages,
+        allowed,
+        confirmed: AtomicU64::new(before.messages),
         publishing: Arc::clone(&stage.publishing),
     });
     let course = Arc::new(Course {
         stage,
         plan: plan.clone(),
-        timeline: Timeline::new(),
-        journals,
-        effects: watch::Sender::new(0),
-        allowed,
-        faults_done: AtomicU64::new(0),
+        timeline: Timeline::after(before.seconds, before.faults.clone()),
+        effects: watch::Sender::new(before.effects),
+        faults_done: AtomicU64::new(before.faults.len() as u64),
         faults_over: AtomicBool::new(false),
+        parts,
+        stop,
     });
 
     let sampling = tokio::spawn(sample(Arc::clone(&course), Arc::clone(&publishing)));
-    let pacing = AbortOnDropHandle::new(tokio::spawn(pace(Arc::clone(&course))));
+    let pacing = AbortOnDropHandle::new(tokio::spawn(pace(Arc::clone(&course), allow)));
     let harming = tokio::spawn(harm(Arc::clone(&course)));
     Arc::clone(&publishing).run().await;
     harming.await?;
     drop(pacing);
-    println!("{}: all is published, {} faults are done", plan.name.as_str(), plan.faults);
+    let published = publishing.confirmed.load(Ordering::Relaxed);
+    let faults = course.faults_done.load(Ordering::Relaxed);
+    println!(
+        "{}: {published} messages are published, {faults} faults are done",
+        plan.name.as_str()
+    );
 
-    let mut end = course.drain().await?;
+    let mut progress = before;
+    progress.stuck.extend(course.drain().await?);
     course.faults_over.store(true, Ordering::Relaxed);
-    let samples = sampling.await?;
-    if let Err(error) = course.stage.fleet.stop(keepers).await {
-        end = end.stuck(error);
-    }
-    for (name, messages) in course.stage.queues()? {
-        end = end.queue(name, messages);
-    }
-    for stuck in truth::stuck(&course.stage).await? {
-        end = end.stuck(stuck);
-    }
-    course.conclude(end, &samples, options).await
-}
-
-fn journals(options: &Options) -> Result<(Option<tempfile::TempDir>, PathBuf), Failure> {
-    if let Some(folder) = &options.journals {
-        std::fs::create_dir_all(folder)?;
-        if std::fs::read_dir(folder)?.next().is_some() {
-            let folder = folder.display();
-            return Err(format!("the folder {folder} is not empty, and journals of another run would be taken for this one's").into());
-        }
-        return Ok((None, folder.clone()));
-    }
-    let folder = tempfile::TempDir::new()?;
-    let path = folder.path().to_owned();
-    Ok((Some(folder), path))
+    progress.samples = sampling.await?;
+    progress.stuck.extend(course.stage.fleet.stop(keepers).await.err());
+    progress.queues.extend(course.stage.queues()?);
+    progress.stuck.extend(truth::stuck(&course.stage).await?);
+    truth::write(&course.stage, plan, &journals).await?;
+    progress.parts += 1;
+    progress.seconds = course.timeline.elapsed().as_secs_f64();
+    progress.messages = published;
+    progress.effects = *course.effects.borrow();
+    progress.starts = course.stage.fleet.starts();
+    progress.faults = course.timeline.faults();
+    course.parts.note(&progress)?;
+    course.conclude(&progress, options)
 }
 
 /// Lets the publisher go on with time, but neither ahead of the faults, so that each of them meets messages, nor far ahead
 /// of the consumers.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of messages")]
-async fn pace(course: Arc<Course>) {
-    loop {
+async fn pace(course: Arc<Course>, allow: watch::Sender<u64>) {
+    while !course.stop.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let by_time = (course.timeline.elapsed().as_secs_f64() * course.plan.rate()) as u64;
         let by_faults = course.due_by(course.faults_done.load(Ordering::Relaxed) + 2);
         let by_effects = *course.effects.borrow() + LEAD;
-        course.allowed.send_replace(by_time.min(by_faults).min(by_effects));
+        let by_all = by_time.min(by_faults).min(by_effects);
+        allow.send_if_modified(|allowed| {
+            let goes_on = by_all > *allowed;
+            *allowed = by_all.max(*allowed);
+            goes_on
+        });
     }
+    // Each lane goes as far as the others: the next part begins there.
+    allow.send_modify(|allowed| *allowed = allowed.next_multiple_of(LANES));
 }
 
 /// How many messages may be published and not handled.
@@ -139,14 +150,15 @@ const LEAD: u64 = 20_000;
 
 /// Strikes again and again.
 async fn harm(course: Arc<Course>) {
-    let journal = Journal::append(course.journals.join("faults.jsonl")).unwrap();
+    let journal = Journal::append(course.parts.folder().join("faults.jsonl")).unwrap();
     let nemeses = &course.plan.nemeses;
-    for number in 0..course.plan.faults as usize {
+    for number in course.parts.before().faults.len()..course.plan.faults as usize {
         let nemesis = nemeses[number % nemeses.len()];
         let mut effects = course.effects.subscribe();
         let due = course.due_by(number as u64) / 2;
-        if effects.wait_for(|effects| *effects >= due).await.is_err() {
-            return;
+        tokio::select! {
+            is_due = effects.wait_for(|effects| *effects >= due) => if is_due.is_err() { return },
+            () = course.stop.cancelled() => return,
         }
         let (at, begin) = (course.timeline.elapsed(), Instant::now());
         let struck = nemesis.strike(&course.stage).await;
@@ -168,7 +180,8 @@ async fn harm(course: Arc<Course>) {
         let number = course.timeline.put(fault);
         tokio::spawn(recovery(Arc::clone(&course), number));
         course.faults_done.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(course.plan.every.saturating_sub(begin.elapsed())).await;
+        let rest = course.plan.every.saturating_sub(begin.elapsed());
+        let _ = tokio::time::timeout(rest, course.stop.cancelled()).await;
     }
 }
 
@@ -185,8 +198,9 @@ async fn recovery(course: Arc<Course>, fault: usize) {
 
 /// Looks how it goes.
 async fn sample(course: Arc<Course>, publishing: Arc<Publishing>) -> Vec<Sample> {
-    let mut counter = Counter::of(&course.stage, &course.journals, course.plan.processes);
-    let mut samples = Vec::new();
+    let mut counter = Counter::of(&course.stage, &course.parts.folder(), course.plan.processes);
+    let before = course.parts.before();
+    let mut samples = before.samples.clone();
     let mut last_told = Instant::now();
     let mut looks = 0_u32;
     while !course.faults_over.load(Ordering::Relaxed) {
@@ -194,7 +208,7 @@ async fn sample(course: Arc<Course>, publishing: Arc<Publishing>) -> Vec<Sample>
         let counting = counter.count(&course.stage);
         let counted = tokio::time::timeout(Duration::from_secs(2), counting).await;
         if let Ok(Some(effects)) = counted {
-            course.effects.send_replace(effects);
+            course.effects.send_replace(before.effects + effects);
         }
         looks += 1;
         let (at, effects) = (course.timeline.elapsed(), *course.effects.borrow());
@@ -227,8 +241,8 @@ impl Course {
         }
     }
 
-    /// Waits until all is handled, and for a while of quiet.
-    async fn drain(&self) -> Result<EndState, Failure> {
+    /// Waits until all is handled, and for a while of quiet. What is stuck instead, in words.
+    async fn drain(&self) -> Result<Option<String>, Failure> {
         let (mut since, mut last) = (Instant::now(), 0);
         loop {
             let left = self.stage.queues()?;
@@ -241,56 +255,58 @@ impl Course {
             }
             if since.elapsed() > LONGEST_STANDSTILL {
                 let stuck = format!("{left:?}, and no effects for {LONGEST_STANDSTILL:?}");
-                return Ok(EndState::default().stuck(stuck));
+                return Ok(Some(stuck));
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         tokio::time::sleep(QUIET).await;
-        Ok(EndState::default())
+        Ok(None)
     }
 
-    async fn conclude(
-        &self,
-        end: EndState,
-        samples: &[Sample],
-        options: &Options,
-    ) -> Result<Outcome, Failure> {
-        let letters = truth::letters(&self.stage).await;
-        let (mut checker, mut noted) = (Checker::new(self.plan.promise()), Noted::default());
-        truth::tell(&self.stage, &self.plan, &self.journals, &letters, |event| {
-            checker.take(event);
-            noted.take(event);
-        })
-        .await?;
-        let verdict = checker.verdict(&noted.compare(&self.journals, end)?);
+    fn conclude(&self, progress: &Progress, options: &Options) -> Result<Outcome, Failure> {
+        let mut checker = Checker::new(self.plan.promise());
+        let mut end = progress.end();
+        for folder in self.parts.folders() {
+            let mut noted = Noted::default();
+            truth::tell(std::slice::from_ref(&folder), |event| {
+                checker.take(event);
+                noted.take(event);
+            })?;
+            end = noted.compare(&folder, end)?;
+        }
+        let verdict = checker.verdict(&end);
         println!("{verdict}");
         if !verdict.is_clean() {
-            self.convict(&verdict, &letters).await?;
+            self.convict(&verdict)?;
         }
         let report = page::Report {
             plan: &self.plan,
             command: &options.command(),
             verdict: &verdict,
-            faults: &self.timeline.faults(),
-            samples,
-            starts: self.stage.fleet.starts(),
+            parts: progress.parts,
+            faults: &progress.faults,
+            samples: &progress.samples,
+            starts: progress.starts,
         };
         let page = report.write(&options.out)?;
         println!("the result page is {}", page.display());
+        if let (true, Some(journals)) = (report.is_stopped_early(), &options.journals) {
+            let (command, journals) = (options.command(), journals.display());
+            println!("to go on: {command} --journals {journals} --resume");
+        }
         Ok(Outcome { verdict, page })
     }
 
     /// Tells the history of the first few messages that something is wrong with.
-    async fn convict(&self, verdict: &Verdict, letters: &[String]) -> Result<(), Failure> {
+    fn convict(&self, verdict: &Verdict) -> Result<(), Failure> {
         let mut events = Vec::new();
         let wrong: std::collections::HashSet<_> =
             verdict.sets().iter().flat_map(|(_, set)| set.iter().take(5).cloned()).collect();
-        truth::tell(&self.stage, &self.plan, &self.journals, letters, |event| {
+        truth::tell(&self.parts.folders(), |event| {
             if event.id.is_empty() || wrong.contains(&event.id) {
                 events.push(event.clone());
             }
-        })
-        .await?;
+        })?;
         for (id, history) in verdict.convict(5, &events) {
             println!("{id}:");
             history.iter().for_each(|event| println!("    {event}"));

@@ -38,7 +38,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const APPEND_ONLY: &str = "appendonly yes\nappendfsync always";
 
 impl Stage {
-    pub(super) async fn set(plan: &Plan, journals: &Path) -> Result<Self, Failure> {
+    /// So many consumers were started before, whose names are not used again.
+    pub(super) async fn set(
+        plan: &Plan,
+        journals: &Path,
+        started_before: u64,
+    ) -> Result<Self, Failure> {
         let broker = RabbitMq::start()?;
         let with_redis = plan.name == Name::Redis;
         let postgres = (!with_redis).then(PostgreSql::start).transpose()?;
@@ -58,7 +63,8 @@ impl Stage {
         let shifted = plan.nemeses.contains(&Nemesis::ClockShift);
         let library = shifted.then(Library::find).transpose()?;
         let program = std::env::current_exe()?;
-        let fleet = Fleet::new(program, role, journals.to_owned(), library, plan.processes);
+        let journals = journals.to_owned();
+        let fleet = Fleet::new(program, role, journals, library, plan.processes, started_before);
         let stage = Self {
             broker: Mutex::new(broker),
             postgres: postgres.map(Mutex::new),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::nemesis::Nemesis;
 
@@ -11,11 +11,13 @@ use crate::nemesis::Nemesis;
 #[derive(Debug, Clone)]
 pub(super) struct Timeline {
     begin: Instant,
+    /// Of the parts before.
+    before: Duration,
     faults: Arc<Mutex<Vec<Fault>>>,
 }
 
 /// One fault.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Fault {
     /// Seconds since the beginning.
     pub(super) at: f64,
@@ -28,12 +30,14 @@ pub(super) struct Fault {
 }
 
 impl Timeline {
-    pub(super) fn new() -> Self {
-        Self { begin: Instant::now(), faults: Arc::default() }
+    /// One that goes on after so many seconds and these faults.
+    pub(super) fn after(seconds: f64, faults: Vec<Fault>) -> Self {
+        let before = Duration::from_secs_f64(seconds);
+        Self { begin: Instant::now(), before, faults: Arc::new(Mutex::new(faults)) }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
-        self.begin.elapsed()
+        self.before + self.begin.elapsed()
     }
 
     /// Puts a fault down, and returns its number.

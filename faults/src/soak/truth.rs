@@ -1,8 +1,8 @@
 //! What really happened, read from where it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use mmate_core::checker::{Event, What, read};
+use mmate_core::checker::{Event, Journal, What, read};
 use mmate_core::message::wire;
 use sqlx::Row;
 
@@ -14,31 +14,33 @@ use crate::witness::Witness;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Has all events told, those of each key in their order.
-pub(super) async fn tell(
-    stage: &Stage,
-    plan: &Plan,
-    journals: &Path,
-    letters: &[String],
-    mut tell: impl FnMut(&Event),
-) -> Result<(), Failure> {
-    for entry in std::fs::read_dir(journals)? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|ending| ending != "jsonl") {
-            continue;
-        }
-        for event in read(path)? {
-            tell(&event?);
+/// Has all events told that journals in these folders tell, those of each key in their order.
+pub(super) fn tell(folders: &[PathBuf], mut tell: impl FnMut(&Event)) -> Result<(), Failure> {
+    for folder in folders {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "jsonl") {
+                for event in read(path)? {
+                    tell(&event?);
+                }
+            }
         }
     }
-    for id in letters {
-        tell(&Event::now(What::Parked, id));
+    Ok(())
+}
+
+/// Writes beside the journals what the broker and the database know: dead letters, which are taken, and effects.
+pub(super) async fn write(stage: &Stage, plan: &Plan, journals: &Path) -> Result<(), Failure> {
+    let letters = Journal::append(journals.join("letters.jsonl"))?;
+    for id in Witness::at(&stage.amqp).await.take_all(&wire::dead_letter_queue(QUEUE)).await {
+        letters.note(&Event::now(What::Parked, id))?;
     }
     if stage.postgres.is_none() {
         return Ok(());
     }
     const ROWS: &str = "SELECT n, id, key, seq, instance, (extract(epoch FROM at) * 1000000)::bigint \
                         FROM effects WHERE n > $1 ORDER BY n LIMIT 20000";
+    let effects = Journal::append(journals.join("effects.jsonl"))?;
     let (mut database, mut last) = (stage.database().await?, 0_i64);
     loop {
         let rows = sqlx::query(ROWS).bind(last).fetch_all(&mut database).await?;
@@ -50,17 +52,12 @@ pub(super) async fn tell(
             if plan.name == Name::Order {
                 event = event.in_order(key, seq.try_into()?);
             }
-            tell(&event);
+            effects.note(&event)?;
         }
         if rows.is_empty() {
             return Ok(());
         }
     }
-}
-
-/// The ids of all dead letters, which are taken.
-pub(super) async fn letters(stage: &Stage) -> Vec<String> {
-    Witness::at(&stage.amqp).await.take_all(&wire::dead_letter_queue(QUEUE)).await
 }
 
 /// What is left in progress, in words, when all is quiet.
