@@ -5,6 +5,7 @@ mod chaos;
 pub mod idempotency_key;
 pub mod monitor;
 pub mod program;
+pub mod stores;
 pub mod telemetry;
 
 pub use chaos::Chaos;

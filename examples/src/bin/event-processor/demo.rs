@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use mmate_core::{MessageId, shutdown_signal};
-use mmate_examples::monitor;
 use mmate_examples::program::{Failure, listen};
+use mmate_examples::{monitor, stores};
 use mmate_idempotency::store::Store;
 use serde_json::value::to_raw_value;
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::listener::{Counters, Listener};
 use crate::options::{DemoOptions, ListenerOptions, ProducerOptions};
 use crate::producer::Producer;
-use crate::{records, tally};
+use crate::tally;
 
 /// Every how many events one is published a second time.
 const REPEATED: u32 = 4;
@@ -91,7 +91,7 @@ impl Demo {
         };
         let pages = demo.producer.pages(metrics.clone());
         demo.serve(http, pages);
-        let store = records::open(&options.store).await?;
+        let store = stores::open(&options.store).await?;
         for number in 1..=options.listeners {
             let listener = ListenerOptions {
                 instance_id: format!("listener-{number}"),

@@ -18,7 +18,6 @@ mod processor;
 mod producer;
 mod publishing;
 mod rabbit;
-mod records;
 mod tally;
 
 use std::process::ExitCode;
@@ -26,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mmate_core::shutdown_signal;
 use mmate_examples::program::{Failure, exit_code, listen};
-use mmate_examples::{monitor, telemetry};
+use mmate_examples::{monitor, stores, telemetry};
 use tokio_util::sync::CancellationToken;
 
 use database::Database;
@@ -71,7 +70,7 @@ async fn process(options: ListenerOptions) -> Result<(), Failure> {
     tally::describe();
     let http = listen(options.listen).await?;
     let database = Database::open(&options.database)?;
-    let store = records::open(&options.store).await?;
+    let store = stores::open(&options.store).await?;
     let listener = Listener::open(&options, database, store).await?;
     println!("http://{}/api/events", http.local_addr()?);
     let stop = CancellationToken::new();

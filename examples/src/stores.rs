@@ -1,17 +1,22 @@
-//! Where it is kept who has which event.
+//! Stores by their URLs, as the examples take them as options.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mmate_core::error_chain;
-use mmate_examples::program::Failure;
 use mmate_idempotency::store::{Store, StoreErrorKind};
 use mmate_idempotency::{
     MemoryStore, MySqlStore, PostgresStore, RedisStore, SqliteStore, StoreError,
 };
 
-/// Opens the store that is named so; waits for one that is away.
-pub(crate) async fn open(name: &str) -> Result<Arc<dyn Store>, Failure> {
+use crate::program::Failure;
+
+/// Opens the store that is named so: `memory`, `sqlite:FILE`, or the URL of a Redis, a PostgreSQL or a MariaDB. Waits for
+/// one that is away.
+///
+/// # Errors
+/// It is named otherwise, or can never be opened.
+pub async fn open(name: &str) -> Result<Arc<dyn Store>, Failure> {
     let mut is_told = false;
     loop {
         match try_open(name).await? {

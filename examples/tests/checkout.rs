@@ -1,4 +1,4 @@
-//! The example `payments`, asked over HTTP as clients would that repeat themselves.
+//! The example `checkout`, asked over HTTP as clients would that repeat themselves.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -45,7 +45,7 @@ fn answer(stream: &mut TcpStream) -> Answer {
 
 impl Program {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_payments"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_checkout"))
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())

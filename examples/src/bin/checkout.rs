@@ -1,6 +1,6 @@
 //! A service without a broker: payments over HTTP, each taken once however often a client asks.
 //!
-//! `cargo run --bin payments`, then
+//! `cargo run --bin checkout`, then
 //!
 //! ```text
 //! curl -i -H 'Idempotency-Key: "order-7"' -H 'Content-Type: application/json' \
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 /// Takes payments over HTTP, each once per Idempotency-Key.
 #[derive(Debug, Parser)]
-#[command(name = "payments", version)]
+#[command(name = "checkout", version)]
 struct Options {
     /// Where it listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
@@ -56,7 +56,7 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::start("warn").finish_and_clear();
-    exit_code("payments", run(options).await)
+    exit_code("checkout", run(options).await)
 }
 
 async fn run(options: Options) -> Result<(), Failure> {
