@@ -1,6 +1,6 @@
 //! The message that is consumed: JSON of 256 bytes, as mmate publishes it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lapin::BasicProperties;
 use mmate_core::{Envelope, MessageId};
@@ -31,8 +31,11 @@ pub(crate) fn message(run: &str, number: u64) -> Result<(BasicProperties, Vec<u8
         cents: 129_900,
         note: String::new(),
     };
+    // The same each time that it is made: another time would be another length, and so another note.
     let envelope = |order: &Order| {
-        Ok::<_, serde_json::Error>(Envelope::new(id.clone(), "OrderCreated", order)?.to_json())
+        let mut envelope = Envelope::new(id.clone(), "OrderCreated", order)?;
+        envelope.timestamp = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        Ok::<_, serde_json::Error>(envelope.to_json())
     };
     let short = envelope(&order)?.len();
     order.note = "x".repeat(BODY.saturating_sub(short));

@@ -151,14 +151,14 @@ async fn again(servers: Servers, tracked: Tracked) -> Result<Sample> {
         let progress = Progress::new(messages);
         let counting = service::Counting(progress.clone());
         let tracked = tracked.clone();
-        let finish = |s: SubscriptionBuilder| match is_again {
-            false => s
-                .scope(Scope::Service)
-                .concurrency(512)
-                .idempotent(tracked)
-                .handler(service::handle),
-            true => {
-                s.middleware(counting).concurrency(512).idempotent(tracked).handler(service::handle)
+        // Each round has a queue of its own, and all have their records in the service's scope.
+        let finish = |subscription: SubscriptionBuilder| {
+            let subscription = subscription.scope(Scope::Service).concurrency(512);
+            match is_again {
+                false => subscription.idempotent(tracked).handler(service::handle),
+                true => {
+                    subscription.middleware(counting).idempotent(tracked).handler(service::handle)
+                }
             }
         };
         let sample =

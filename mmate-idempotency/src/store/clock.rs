@@ -91,7 +91,7 @@ impl Clock {
     }
 }
 
-fn wall_clock() -> Time {
+pub(crate) fn wall_clock() -> Time {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Time::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -28,8 +28,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mmate_core::TraceParent;
 
-pub(crate) use clock::Clock;
 pub use clock::ManualClock;
+pub(crate) use clock::{Clock, wall_clock};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use lost::Lost;
 pub use memory::MemoryStore;

@@ -1,5 +1,7 @@
 //! Claim, handle, complete: records in a store of their own.
 
+mod recent;
+
 use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +14,12 @@ use mmate_core::{
     Requirement, Surroundings,
 };
 
+use self::recent::{DEFAULT_RECALL, Recent};
 use super::identity::Identity;
 use super::lease::{DEFAULT_LEASE, Lease, Leases, OnBusy, SHORTEST_LEASE, Turn, Waited};
 use super::outage::{self, Patience};
 use super::{answers, shared_options, verdict};
-use crate::protocol::{Fate, is_acknowledged};
+use crate::protocol::{Digest, Fate, is_acknowledged};
 use crate::store::{ClaimRequest, Permit, RecordKey, Store};
 
 /// Claims a message in a store, handles it, and records that it is done.
@@ -59,12 +62,15 @@ pub struct Tracked {
     on_busy: OnBusy,
     fail_open: bool,
     leases: Arc<Leases>,
+    recent: Arc<Recent>,
 }
 
 impl Tracked {
     /// Records in that store.
     pub fn new(store: impl Store) -> Self {
+        let recent = Arc::new(Recent::before(&store, DEFAULT_RECALL));
         Self {
+            recent,
             identity: Identity::default(),
             patience: Patience::default(),
             purge_every: super::PURGE_EVERY,
@@ -97,6 +103,19 @@ impl Tracked {
         self
     }
 
+    /// For how long what is done is known in this process, so that its copies are recognised without asking the store;
+    /// 60 s by default, and zero asks the store about each message. The latest 65,536 are known at least; all that is known
+    /// takes 23 MB at most.
+    ///
+    /// Only that a message is done is known so: a record that is done stays so until its window is over, and at most a
+    /// quarter of the window is made use of. A record that is deleted by hand, so that its message is handled again, is
+    /// known for as long as any. Nothing is known of stores that no other process uses, nor of those that do not say for how
+    /// long they remember ([`Store::remembers`]), nor of messages that got a reply, which the store keeps.
+    pub fn recall(mut self, time: Duration) -> Self {
+        self.recent = Arc::new(Recent::before(self.leases.store(), time));
+        self
+    }
+
     shared_options!();
 }
 
@@ -108,7 +127,7 @@ impl Middleware for Tracked {
             None => Claimed::Unprotected,
         };
         match claimed {
-            Claimed::Lease(lease) => self.run(lease, context, next).await,
+            Claimed::Lease(lease, fingerprint) => self.run(lease, fingerprint, context, next).await,
             Claimed::Answer(outcome) => Ok(outcome),
             Claimed::Unprotected => {
                 context.mark_unprotected();
@@ -151,13 +170,17 @@ impl Idempotency for Tracked {}
 
 /// How a message may be handled.
 enum Claimed {
-    Lease(Lease),
+    /// With the fingerprint of what it is about.
+    Lease(Lease, Option<Digest>),
     Unprotected,
     Answer(Outcome),
 }
 
 impl Tracked {
     async fn claim(&self, context: &Context, request: ClaimRequest<'_>) -> Claimed {
+        if let Some(seen) = self.recent.find(&request) {
+            return Claimed::Answer(verdict::duplicate(context, &seen));
+        }
         // Who wants to go on without the store does not wait for it.
         let outage = if self.fail_open { Duration::ZERO } else { self.patience.outage };
         let patience = Patience { outage, ..self.patience };
@@ -171,9 +194,12 @@ impl Tracked {
                 Fate::Run(grant) => {
                     let permit = Permit::new(&request, grant);
                     let lease = Lease::new(&self.leases, permit, self.lease, asked, self.patience);
-                    return Claimed::Lease(lease);
+                    return Claimed::Lease(lease, request.fingerprint);
                 }
-                Fate::Skip(seen) => return Claimed::Answer(verdict::duplicate(context, &seen)),
+                Fate::Skip(seen) => {
+                    self.recent.note(&request, &seen);
+                    return Claimed::Answer(verdict::duplicate(context, &seen));
+                }
                 Fate::Conflict => return Claimed::Answer(verdict::conflict(context)),
                 Fate::Unanswered => return Claimed::Answer(verdict::trouble()),
                 Fate::Busy(remaining) => remaining,
@@ -189,6 +215,7 @@ impl Tracked {
     async fn run(
         &self,
         lease: Lease,
+        fingerprint: Option<Digest>,
         context: &mut Context,
         next: Next<'_>,
     ) -> Result<Outcome, HandlerError> {
@@ -197,7 +224,7 @@ impl Tracked {
         context.remove::<Permit>();
         match result {
             Some(Ok(outcome @ (Outcome::Done | Outcome::Answered(_) | Outcome::Duplicate(_)))) => {
-                Ok(self.complete(lease, context, outcome).await)
+                Ok(self.complete(lease, fingerprint, context, outcome).await)
             }
             Some(other) => {
                 lease.release().await;
@@ -215,13 +242,25 @@ impl Tracked {
         }
     }
 
-    async fn complete(&self, lease: Lease, context: &Context, outcome: Outcome) -> Outcome {
+    async fn complete(
+        &self,
+        lease: Lease,
+        fingerprint: Option<Digest>,
+        context: &Context,
+        outcome: Outcome,
+    ) -> Outcome {
         let meters = self.leases.meters();
         let message_id = context.message_id().map(tracing::field::display);
         let fence = lease.permit().fence();
         let reply = answers::kept(&outcome, context, self.reply_limit, meters);
+        // What has a reply is left to the store, which keeps it.
+        let place = self.recent.place(lease.permit().key(), fingerprint);
+        let place = place.filter(|_| reply.is_none());
         let completed = lease.complete(reply).await;
         if is_acknowledged(completed.as_ref().ok().copied()) {
+            if let Some(place) = place {
+                self.recent.note_done(place, context);
+            }
             return outcome;
         }
         match completed {
