@@ -34,8 +34,7 @@ pub(crate) struct Incarnation {
 
 /// The longest that an acknowledgement waits for those before it.
 const LONGEST_HOLD: Duration = Duration::from_millis(2);
-/// The same when no more deliveries come. Of acknowledgements in many frames just before their channel
-/// was closed, some had no effect on RabbitMQ 3.10 and the messages came back; of few, none did.
+/// The same when no more deliveries come: what is finished by then goes in one frame.
 const LONGEST_HOLD_AT_THE_END: Duration = Duration::from_millis(100);
 
 impl Incarnation {
@@ -89,6 +88,7 @@ impl Incarnation {
         let mut window = self.window();
         self.write_nack(tag, BasicNackOptions { requeue, multiple: false })?;
         window.settled(tag);
+        self.session.settled(1);
         Ok(())
     }
 
@@ -118,7 +118,12 @@ impl Incarnation {
     /// Writes what is due. Returns how long what is not may wait, if anything waits.
     fn take(&self, hold: Hold) -> Option<Duration> {
         let mut window = self.window();
-        let waits = window.take(hold, |frame| self.hand_over(frame));
+        let mut frames = 0;
+        let waits = window.take(hold, |frame| {
+            self.hand_over(frame);
+            frames += 1;
+        });
+        self.session.settled(frames);
         let longest = match window.is_draining() {
             true => LONGEST_HOLD_AT_THE_END,
             false => LONGEST_HOLD,

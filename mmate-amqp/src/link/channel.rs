@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::rest::Rest;
 use super::session::OK;
 use crate::failure::within;
 
@@ -29,12 +31,19 @@ pub(super) struct Closings {
     runtime: Handle,
     lost: CancellationToken,
     limit: Duration,
+    rest: Arc<Rest>,
 }
 
 impl Closings {
     /// Of a session that `lost` tells the end of. No channel takes longer than `limit` to close.
     pub(super) fn new(lost: CancellationToken, limit: Duration) -> Self {
-        Self { tasks: TaskTracker::new(), runtime: Handle::current(), lost, limit }
+        let (tasks, rest) = (TaskTracker::new(), Arc::new(Rest::new()));
+        Self { tasks, runtime: Handle::current(), lost, limit, rest }
+    }
+
+    /// What is between the last acknowledgements and the end of a channel.
+    pub(super) fn rest(&self) -> &Rest {
+        &self.rest
     }
 
     pub(super) fn channel(&self, channel: lapin::Channel) -> Channel {
@@ -62,8 +71,9 @@ impl Drop for Channel {
         else {
             return;
         };
-        let Closings { tasks, runtime, lost, limit } = self.closings.clone();
+        let Closings { tasks, runtime, lost, limit, rest } = self.closings.clone();
         let close = async move {
+            rest.over().await;
             // Whatever it fails of, the session is about to end.
             let _ = within(limit, channel.close(OK, "".into())).await;
         };

@@ -12,6 +12,7 @@ mod intake;
 mod kit;
 mod mend;
 mod plug;
+mod rest;
 mod session;
 mod supervisor;
 mod wire;

@@ -202,6 +202,7 @@ impl Session {
     /// Closes a channel, if the broker has not.
     pub(crate) async fn close_channel(&self, channel: &Channel) {
         if channel.status().connected() {
+            self.closings.rest().over().await;
             // If this fails the session is about to end.
             let _ = self.ask(channel.close(OK, "".into())).await;
         }
@@ -218,6 +219,11 @@ impl Session {
         let _ = self.end.set(reason.to_owned());
         self.lost.cancel();
         self.plug.pull();
+    }
+
+    /// So many frames that settle deliveries were written.
+    pub(crate) fn settled(&self, frames: usize) {
+        self.closings.rest().written(frames);
     }
 
     /// Has it hand over what it has to write, before the session is closed in good order.
@@ -242,6 +248,7 @@ impl Session {
         self.flush();
         let _ = tokio::time::timeout(self.answer_timeout, self.closings.ended()).await;
         if self.connection.status().connected() {
+            self.closings.rest().over().await;
             // Where it fails the plug does it.
             let _ = within(self.answer_timeout, self.connection.close(OK, "".into())).await;
         }
