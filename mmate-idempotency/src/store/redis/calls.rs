@@ -14,7 +14,7 @@ use crate::protocol::Verdict;
 use crate::store::coalesce::{Call, Coalescer, Together};
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Answers calls, each by the script, in one round trip.
+/// Answers calls by the script, in one round trip.
 #[derive(Clone)]
 pub(super) struct Calls {
     pub(super) link: Arc<Link>,
@@ -40,27 +40,36 @@ impl Calls {
         }
     }
 
-    async fn ask(&self, wire: &Wire, calls: &[Call]) -> Vec<RedisResult<Value>> {
-        let commands = |by, calls: &[&Call]| {
-            calls.iter().map(|call| self.settings.command(call, by)).collect::<Vec<_>>()
+    async fn failure(&self, wire: &Wire, cause: RedisError) -> StoreError {
+        if is_of_the_connection(&cause) {
+            self.link.give_up(wire).await;
+        }
+        failed(ASKING)(cause)
+    }
+
+    /// Each has an answer, or an error in its place.
+    async fn ask(&self, wire: &Wire, calls: &[&Call]) -> RedisResult<Vec<Value>> {
+        let command = |by| self.settings.command(calls, by);
+        let answer = match wire.run(&command(By::Hash)).await {
+            // A server that was restarted, or is new, does not know the script.
+            Err(error) if is_no_script(&error) => wire.run(&command(By::Text)).await?,
+            answer => answer?,
         };
-        let mut answers = wire.send(commands(By::Hash, &calls.iter().collect::<Vec<_>>())).await;
-        // A server that was restarted, or is new, does not know the script.
-        let unknown: Vec<usize> = answers
-            .iter()
-            .enumerate()
-            .filter(|(_, answer)| answer.as_ref().is_err_and(is_no_script))
-            .map(|(at, _)| at)
-            .collect();
-        if !unknown.is_empty() {
-            let again: Vec<&Call> = unknown.iter().map(|at| &calls[*at]).collect();
-            for (at, answer) in unknown.into_iter().zip(wire.send(commands(By::Text, &again)).await)
-            {
-                answers[at] = answer;
+        match answer {
+            Value::Array(answers) if answers.len() == calls.len() => Ok(answers),
+            other => {
+                let kind = ErrorKind::UnexpectedReturnType;
+                Err((kind, "the script's answer is unknown", format!("{other:?}")).into())
             }
         }
-        answers
     }
+}
+
+/// Where each call stands in the script: claims first.
+fn claims_first(calls: &[Call]) -> Vec<usize> {
+    let is_claim = |at: &usize| matches!(calls[*at], Call::Claim(_));
+    let (claims, others): (Vec<_>, Vec<_>) = (0..calls.len()).partition(is_claim);
+    claims.into_iter().chain(others).collect()
 }
 
 pub(super) fn is_no_script(error: &RedisError) -> bool {
@@ -71,18 +80,21 @@ pub(super) fn is_no_script(error: &RedisError) -> bool {
 impl Together for Calls {
     async fn answer(&self, calls: &[Call]) -> Result<Vec<Verdict>, StoreError> {
         let wire = self.link.wire(self.limit).await?;
-        let answers = timeout(self.limit, self.ask(&wire, calls)).await;
-        let answers =
-            answers.unwrap_or_else(|_| calls.iter().map(|_| Err(silence(self.limit))).collect());
-        let verdicts = calls.iter().zip(answers).map(|(call, answer)| verdict(call, answer?));
+        let order = claims_first(calls);
+        let in_order: Vec<&Call> = order.iter().map(|at| &calls[*at]).collect();
+        let answered = timeout(self.limit, self.ask(&wire, &in_order)).await;
+        let answers = match answered.unwrap_or_else(|_| Err(silence(self.limit))) {
+            Ok(answers) => answers,
+            Err(cause) => return Err(self.failure(&wire, cause).await),
+        };
+        let mut verdicts: Vec<_> = order.into_iter().zip(answers).collect();
+        verdicts.sort_unstable_by_key(|(at, _)| *at);
+        let verdicts = verdicts.into_iter().map(|(at, answer)| verdict(&calls[at], answer));
         let (verdicts, errors): (Vec<_>, Vec<_>) = verdicts.partition(Result::is_ok);
         let Some(cause) = errors.into_iter().find_map(Result::err) else {
             return verdicts.into_iter().map(|verdict| verdict.map_err(failed(ASKING))).collect();
         };
-        let error = failed(ASKING)(cause.clone());
-        if is_of_the_connection(&cause) {
-            self.link.give_up(&wire).await;
-        }
+        let error = self.failure(&wire, cause.clone()).await;
         // Some were done: nobody is told that nothing was.
         if !verdicts.is_empty() && error.kind() == StoreErrorKind::Unavailable {
             return Err(StoreError::new(StoreErrorKind::Unknown, ASKING, cause));

@@ -1,6 +1,6 @@
 //! Scripts that are not about records, on the connection that those use.
 
-use redis::{FromRedisValue, Script, Value};
+use redis::{FromRedisValue, Script};
 use tokio::time::timeout;
 
 use super::RedisStore;
@@ -27,23 +27,17 @@ impl RedisStore {
         let cmd = |name: &str, code: &str| {
             let mut cmd = redis::cmd(name);
             cmd.arg(code).arg(keys.len()).arg(keys).arg(args);
-            vec![cmd]
+            cmd
         };
         let wire = link.wire(*limit).await?;
         let asked = timeout(*limit, async {
-            let answer = wire.send(cmd("EVALSHA", script.hash())).await.pop();
-            match answer {
+            match wire.run(&cmd("EVALSHA", script.hash())).await {
                 // A server that was restarted, or is new, does not know the script.
-                Some(Err(error)) if is_no_script(&error) => {
-                    wire.send(cmd("EVAL", script.text)).await.pop()
-                }
-                other => other,
+                Err(error) if is_no_script(&error) => wire.run(&cmd("EVAL", script.text)).await,
+                answer => answer,
             }
         });
-        let answer = match asked.await {
-            Ok(answer) => answer.unwrap_or(Ok(Value::Nil)),
-            Err(_) => Err(silence(*limit)),
-        };
+        let answer = asked.await.unwrap_or_else(|_| Err(silence(*limit)));
         let read = answer.and_then(|value| T::from_redis_value(value).map_err(Into::into));
         if let Err(error) = &read
             && is_of_the_connection(error)

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
@@ -163,29 +162,15 @@ pub(super) fn silence(limit: Duration) -> RedisError {
 }
 
 impl Wire {
-    /// Sends these in one go; each has an answer or an error of its own.
-    pub(super) async fn send(&self, cmds: Vec<Cmd>) -> Vec<RedisResult<Value>> {
-        match &self.kind {
-            WireKind::Node(connection) => {
-                let mut connection = connection.clone();
-                let count = cmds.len();
-                let mut pipe = redis::pipe();
-                for cmd in cmds {
-                    pipe.add_command(cmd);
-                }
-                match connection.req_packed_commands(&pipe, 0, count).await {
-                    Ok(values) => values.into_iter().map(Value::extract_error).collect(),
-                    Err(error) => vec![Err(error); count],
-                }
-            }
-            // The connection brings each to its node, and there they share a way.
-            WireKind::Cluster(connection) => {
-                let each = cmds.into_iter().map(async |cmd| {
-                    let value = connection.clone().req_packed_command(&cmd).await;
-                    value.and_then(Value::extract_error)
-                });
-                join_all(each).await
-            }
+    /// Runs a command on the server of its first key. What is an error within its answer stays there.
+    pub(super) async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let answer = match &self.kind {
+            WireKind::Node(connection) => connection.clone().req_packed_command(cmd).await?,
+            WireKind::Cluster(connection) => connection.clone().req_packed_command(cmd).await?,
+        };
+        match answer {
+            Value::ServerError(error) => Err(error.into()),
+            answer => Ok(answer),
         }
     }
 

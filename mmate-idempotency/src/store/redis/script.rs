@@ -1,4 +1,4 @@
-//! The script that answers a call, and what it says.
+//! The script that answers calls, and what it says.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -33,35 +33,43 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn command(&self, call: &Call, by: By) -> Cmd {
+    /// Claims come first, as the script wants them.
+    pub(super) fn command(&self, calls: &[&Call], by: By) -> Cmd {
         let mut cmd = match by {
             By::Hash => redis::cmd("EVALSHA").arg(SCRIPT.get_hash()).take(),
             By::Text => redis::cmd("EVAL").arg(CODE).take(),
         };
-        cmd.arg(1).arg(self.prefix.key(call.key()));
+        cmd.arg(calls.len());
+        for call in calls {
+            cmd.arg(self.prefix.key(call.key()));
+        }
         match self.clock.as_ref().map(|clock| clock.now().as_millis()) {
             Some(now) => cmd.arg(now),
             None => cmd.arg(""),
         };
-        let of_failures = millis(self.retention.of_failures());
-        match call {
-            Call::Claim(claim) => of_claim(&mut cmd, claim).arg(of_failures),
-            Call::Heartbeat { permit, lease } => {
-                of_holder(&mut cmd, "heartbeat", permit).arg(millis(*lease)).arg(of_failures)
-            }
-            Call::Complete { permit, reply } => {
-                let window = self.retention.of_done().map(millis);
-                of_holder(&mut cmd, "complete", permit)
-                    .arg(window.map(|millis| millis.to_string()).unwrap_or_default())
-                    .arg(u8::from(reply.is_some()))
-                    .arg(reply.as_deref().unwrap_or_default())
-            }
-            Call::Release { permit } => of_holder(&mut cmd, "release", permit).arg(of_failures),
-        };
-        if let Call::Claim(claim) = call {
-            of_claimant(&mut cmd, claim);
+        for call in calls {
+            self.arguments(&mut cmd, call);
         }
         cmd
+    }
+
+    fn arguments(&self, cmd: &mut Cmd, call: &Call) {
+        let of_failures = millis(self.retention.of_failures());
+        match call {
+            Call::Claim(claim) => of_claimant(of_claim(cmd, claim).arg(of_failures), claim),
+            Call::Heartbeat { permit, lease } => {
+                of_holder(cmd, "heartbeat", permit).arg(millis(*lease)).arg(of_failures)
+            }
+            Call::Complete { permit, reply } => {
+                let cmd = of_holder(cmd, "complete", permit);
+                match self.retention.of_done().map(millis) {
+                    Some(window) => cmd.arg(window),
+                    None => cmd.arg(""),
+                };
+                cmd.arg(u8::from(reply.is_some())).arg(reply.as_deref().unwrap_or_default())
+            }
+            Call::Release { permit } => of_holder(cmd, "release", permit).arg(of_failures),
+        };
     }
 }
 
@@ -70,13 +78,16 @@ fn of_claim<'c>(cmd: &'c mut Cmd, claim: &ClaimCall) -> &'c mut Cmd {
     cmd.arg("claim").arg(&claim.owner.as_bytes()[..]).arg(content).arg(millis(claim.lease))
 }
 
-fn of_claimant(cmd: &mut Cmd, claim: &ClaimCall) {
+fn of_claimant<'c>(cmd: &'c mut Cmd, claim: &ClaimCall) -> &'c mut Cmd {
     cmd.arg(&claim.subscription)
         .arg(&claim.service)
         .arg(&claim.instance)
         .arg(claim.correlation_id.as_deref().unwrap_or_default())
-        .arg(&claim.message_type)
-        .arg(claim.trace.map(|trace| trace.to_string()).unwrap_or_default());
+        .arg(&claim.message_type);
+    match claim.trace {
+        Some(trace) => cmd.arg(trace.to_string()),
+        None => cmd.arg(""),
+    }
 }
 
 fn of_holder<'c>(cmd: &'c mut Cmd, command: &str, permit: &Permit) -> &'c mut Cmd {
@@ -92,6 +103,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// What the script's answer to a call means.
 pub(super) fn verdict(call: &Call, answer: Value) -> RedisResult<Verdict> {
+    let answer = answer.extract_error()?;
     match call {
         Call::Claim(_) => claim(answer).map(Verdict::Claim),
         Call::Heartbeat { .. } | Call::Complete { .. } | Call::Release { .. } => {
