@@ -3,6 +3,7 @@
 mod audit;
 mod failure;
 mod hand;
+mod insert;
 mod records;
 mod rows;
 mod table;

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::{failed, is_conflict, is_lock_timeout, not_reached};
 use super::hand::{Hand, Source};
+use super::insert::insert_or_claim;
 use super::rows;
 use super::table::Table;
 use crate::protocol::{Claim, Held, Retention, Verdict};
@@ -76,7 +77,7 @@ impl Records {
         connection: &mut PgConnection,
         call: &ClaimCall,
     ) -> Result<Claim, StoreError> {
-        match rows::claim(self, connection, &[call], Aim::Done, None).await {
+        match insert_or_claim(self, connection, &[call], Aim::Done).await {
             Ok(claims) => claims.into_iter().next().ok_or_else(|| {
                 StoreError::new(StoreErrorKind::Unknown, CLAIMING, "no answer came")
             }),
@@ -93,7 +94,7 @@ impl Records {
     ) -> Result<Vec<Claim>, StoreError> {
         let calls: Vec<_> = requests.iter().map(ClaimCall::from).collect();
         let calls: Vec<_> = calls.iter().collect();
-        let claims = rows::claim(self, connection, &calls, Aim::Work, None).await;
+        let claims = insert_or_claim(self, connection, &calls, Aim::Work).await;
         claims.map_err(failed(CLAIMING))
     }
 

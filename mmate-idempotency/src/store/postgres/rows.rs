@@ -55,17 +55,40 @@ async fn try_claim(
     aim: Aim,
     lock_timeout: Option<&str>,
 ) -> sqlx::Result<Vec<PgRow>> {
-    let of_failures = millis(records.retention.of_failures());
-    let of_done = records.retention.of_done().map(millis);
-    let (status, lease): (_, Vec<Option<i64>>) = match aim {
-        Aim::Work => ("in progress", claims.iter().map(|call| Some(millis(call.lease))).collect()),
-        Aim::Done => ("done", vec![None; claims.len()]),
-    };
-    let kept = |lease: &Option<i64>| match lease {
-        Some(lease) => Some(lease.saturating_add(of_failures)),
-        None => of_done,
-    };
-    let kept: Vec<Option<i64>> = lease.iter().map(kept).collect();
+    let query = sqlx::query(AssertSqlSafe(records.table.claim.clone()))
+        .bind(records.now())
+        .bind(lock_timeout);
+    of_claims(records, query, claims, aim).fetch_all(connection).await
+}
+
+/// What a record that is claimed is then.
+pub(super) fn status(aim: Aim) -> &'static str {
+    match aim {
+        Aim::Work => "in progress",
+        Aim::Done => "done",
+    }
+}
+
+/// How long the lease of a claim is, and for how long its record is kept.
+pub(super) fn times(records: &Records, call: &ClaimCall, aim: Aim) -> (Option<i64>, Option<i64>) {
+    match aim {
+        Aim::Work => {
+            let lease = millis(call.lease);
+            (Some(lease), Some(lease.saturating_add(millis(records.retention.of_failures()))))
+        }
+        Aim::Done => (None, records.retention.of_done().map(millis)),
+    }
+}
+
+/// What is asked of each, from the status on.
+pub(super) fn of_claims<'q>(
+    records: &Records,
+    query: Query<'q>,
+    claims: &[&'q ClaimCall],
+    aim: Aim,
+) -> Query<'q> {
+    let (lease, kept): (Vec<_>, Vec<_>) =
+        claims.iter().map(|call| times(records, call, aim)).unzip();
     let texts = |text: fn(&ClaimCall) -> &str| -> Vec<&str> {
         claims.iter().map(|call| text(call)).collect()
     };
@@ -74,10 +97,8 @@ async fn try_claim(
         claims.iter().map(|call| call.fingerprint.as_ref().map(|digest| &digest.as_bytes()[..]));
     let traces = claims.iter().map(|call| call.trace.map(|trace| trace.to_string()));
     let owner = claims.iter().map(|call| &call.owner.as_bytes()[..]);
-    sqlx::query(AssertSqlSafe(records.table.claim.clone()))
-        .bind(records.now())
-        .bind(lock_timeout)
-        .bind(status)
+    query
+        .bind(status(aim))
         .bind(texts(|call| call.key.scope()))
         .bind(texts(|call| call.key.id()))
         .bind(texts(|call| &call.service))
@@ -90,8 +111,6 @@ async fn try_claim(
         .bind(lease)
         .bind(kept)
         .bind(traces.collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await
 }
 
 /// What a row says to a claim. Nothing, where the record has changed since the statement began:
@@ -158,7 +177,7 @@ pub(super) async fn release(
     held(connection, query, permits.len()).await
 }
 
-type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
 fn of_holders<'q>(records: &Records, sql: &std::sync::Arc<str>, permits: &[&Permit]) -> Query<'q> {
     let owners = permits.iter().map(|permit| permit.holder().owner.as_bytes().to_vec());

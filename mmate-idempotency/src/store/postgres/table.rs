@@ -14,6 +14,8 @@ use crate::store::{StoreError, StoreErrorKind};
 pub(crate) struct Table {
     name: Arc<str>,
     pub(super) claim: Arc<str>,
+    pub(super) insert: Arc<str>,
+    pub(super) insert_one: Arc<str>,
     pub(super) heartbeat: Arc<str>,
     pub(super) complete: Arc<str>,
     pub(super) release: Arc<str>,
@@ -55,6 +57,8 @@ impl Table {
         Ok(Self {
             name: name.into(),
             claim: fill(sql!("claim.sql")),
+            insert: fill(sql!("insert.sql")),
+            insert_one: fill(sql!("insert_one.sql")),
             heartbeat: fill(sql!("heartbeat.sql")),
             complete: fill(sql!("complete.sql")),
             release: fill(sql!("release.sql")),
