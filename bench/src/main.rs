@@ -32,7 +32,13 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    match cases::run(&options).await {
+    let run = async {
+        match (&options.consume, &options.amqp) {
+            (Some(queue), Some(amqp)) => cases::processes::consume(amqp, queue).await,
+            _ => cases::run(&options).await,
+        }
+    };
+    match run.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");

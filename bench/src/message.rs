@@ -21,16 +21,21 @@ pub(crate) struct Order {
 /// How long a body is, in bytes.
 const BODY: usize = 256;
 
-/// The `number`-th message of a run.
-pub(crate) fn message(run: &str, number: u64) -> Result<(BasicProperties, Vec<u8>)> {
-    let id = MessageId::parse(format!("{run}-{number:08}"))?;
-    let mut order = Order {
+/// The `number`-th order.
+pub(crate) fn order(number: u64) -> Order {
+    Order {
         order_id: format!("order-{number}"),
         sku: "sku-4711".to_owned(),
         quantity: 3,
         cents: 129_900,
         note: String::new(),
-    };
+    }
+}
+
+/// The `number`-th message of a run.
+pub(crate) fn message(run: &str, number: u64) -> Result<(BasicProperties, Vec<u8>)> {
+    let id = MessageId::parse(format!("{run}-{number:08}"))?;
+    let mut order = order(number);
     // The same each time that it is made: another time would be another length, and so another note.
     let envelope = |order: &Order| {
         let mut envelope = Envelope::new(id.clone(), "OrderCreated", order)?;

@@ -31,6 +31,10 @@ pub(crate) struct Options {
     #[arg(long, default_value = "target/bench")]
     pub(crate) out: PathBuf,
 
+    /// Consumes that queue until it is killed, as a part of a case
+    #[arg(long, hide = true)]
+    pub(crate) consume: Option<String>,
+
     #[arg(long, env = "MMATE_TEST_AMQP_URL", hide = true)]
     pub(crate) amqp: Option<String>,
     #[arg(long, env = "MMATE_TEST_POSTGRES_URL", hide = true)]

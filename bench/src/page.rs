@@ -23,7 +23,7 @@ pub(crate) fn write(results: &Results, folder: &Path, command: &str) -> std::io:
 
 fn markdown(results: &Results, command: &str) -> String {
     let Results { name, title, figures, contenders, goals } = results;
-    let mut text = format!("# {name}: {title}\n\n    {command}\n\n![Rates]({name}.svg)\n\n");
+    let mut text = format!("# {name}: {title}\n\n    {command}\n\n![Plot]({name}.svg)\n\n");
     text.push_str("Medians of the rounds, and their spread.\n\n|");
     let _ = writeln!(text, " | {} |", figures.join(" | "));
     let _ = writeln!(text, "|---|{}", "---|".repeat(figures.len()));
@@ -93,12 +93,13 @@ const WIDTH: f64 = 900.0;
 const LABELS: f64 = 330.0;
 const ROW: f64 = 28.0;
 
-/// A bar for each contender's median rate, with a line from its slowest round to its fastest.
+/// A bar for each contender's median of what the case is about first, with a line from its least to its most.
 fn plot(results: &Results) -> String {
+    let figure = results.goals.first().map_or(RATE, |reached| reached.goal.figure);
     let rates: Vec<_> = results
         .contenders
         .iter()
-        .filter_map(|(name, samples)| Some((*name, spread(samples, RATE)?)))
+        .filter_map(|(name, samples)| Some((*name, spread(samples, figure)?)))
         .collect();
     let highest = rates.iter().map(|(_, rate)| rate.most).fold(1.0, f64::max);
     let length = |rate: f64| rate / highest * (WIDTH - LABELS - 110.0);
@@ -106,7 +107,7 @@ fn plot(results: &Results) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" font-family=\"sans-serif\" \
          font-size=\"13\">\n<rect width=\"{WIDTH}\" height=\"{height:.0}\" fill=\"white\"/>\n\
-         <text x=\"8\" y=\"18\">{}, messages a second</text>\n",
+         <text x=\"8\" y=\"18\">{}: {figure}</text>\n",
         results.title
     );
     for (at, (name, rate)) in rates.iter().enumerate() {

@@ -73,6 +73,18 @@ impl Queue {
         Ok(channel)
     }
 
+    /// Deletes it, with so many messages in it.
+    pub(crate) async fn deleted_with(self, messages: u64) -> Result<()> {
+        let channel = self.connection.create_channel().await?;
+        let name = self.name.as_str();
+        let had = channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
+        if u64::from(had) != messages {
+            return Err(format!("{had} of {messages} messages came to {name}").into());
+        }
+        self.connection.close(200, "done".into()).await?;
+        Ok(())
+    }
+
     /// Deletes it. All that was in it must be acknowledged by then: a run that loses
     /// acknowledgements is no result.
     pub(crate) async fn used_up(self) -> Result<()> {

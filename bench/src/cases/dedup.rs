@@ -6,7 +6,7 @@ use lapin::types::FieldTable;
 use mmate_core::{Scope, SubscriptionBuilder};
 use mmate_idempotency::{MemoryStore, RedisStore, Tracked};
 
-use super::{PREFETCH, goal};
+use super::{PREFETCH, fresh, goal};
 use crate::Result;
 use crate::contest::{Case, Contender};
 use crate::figures::{RATE, Sample};
@@ -128,12 +128,6 @@ pub(crate) fn duplicates() -> Case {
             ),
         ],
     }
-}
-
-fn fresh() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    NUMBER.fetch_add(1, Ordering::Relaxed) + u64::from(std::process::id()) * 1_000_000
 }
 
 async fn plain(servers: Servers) -> Result<Sample> {

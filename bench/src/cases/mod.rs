@@ -2,6 +2,10 @@
 
 mod consume;
 mod dedup;
+mod latency;
+pub(crate) mod processes;
+mod publish;
+mod rows;
 mod transaction;
 
 use crate::contest::Case;
@@ -22,6 +26,10 @@ fn all() -> Vec<Case> {
         dedup::duplicates(),
         transaction::each(),
         transaction::batches(),
+        publish::case(),
+        latency::case(),
+        rows::case(),
+        processes::case(),
     ]
 }
 
@@ -70,6 +78,13 @@ fn list(cases: &[Case]) {
             println!("    {:<4} {sign} {bound} {way}: {}", goal.id, goal.what);
         }
     }
+}
+
+/// A number that nobody else has.
+pub(crate) fn fresh() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    NUMBER.fetch_add(1, Ordering::Relaxed) + u64::from(std::process::id()) * 1_000_000
 }
 
 /// A goal, in one line.

@@ -1,0 +1,177 @@
+//! How long a message takes from being published to its handler.
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions,
+};
+use lapin::types::FieldTable;
+use mmate_amqp::Amqp;
+use mmate_core::transport::Declare;
+use mmate_core::{Envelope, HandlerError, Json, MessageId, Service, State, Subscription};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use super::{PREFETCH, goal};
+use crate::Result;
+use crate::contest::{Case, Contender};
+use crate::figures::{Figure, Sample};
+use crate::goal::{Bound, Compare};
+use crate::queue::Queue;
+use crate::servers::Servers;
+
+const MESSAGES: u64 = 10_000;
+/// One each millisecond.
+const PACE: Duration = Duration::from_millis(1);
+
+const MIDDLE: Figure = "µs, p50";
+const HIGH: Figure = "µs, p99";
+const LAPIN: &str = "lapin, typed, acks written";
+const MMATE: &str = "mmate, typed handler";
+
+pub(crate) fn case() -> Case {
+    let limit = |figure| {
+        let what = "beside lapin that decodes as well";
+        goal("P9", what, MMATE, &[LAPIN], figure, Compare::Ratio, Bound::AtMost(1.1))
+    };
+    Case {
+        name: "P9",
+        title: "from publishing to the handler, at 1,000 messages a second",
+        contenders: vec![Contender::new(LAPIN, by_hand), Contender::new(MMATE, mmate)],
+        goals: vec![limit(MIDDLE), limit(HIGH)],
+    }
+}
+
+/// Both ends are in this process, so one clock serves both.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn now() -> u64 {
+    u64::try_from(BEGIN.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Stamped {
+    /// In nanoseconds.
+    sent: u64,
+    note: String,
+}
+
+/// What the messages of a run took.
+#[derive(Clone)]
+struct Times(Arc<Inner>);
+
+struct Inner {
+    expected: usize,
+    taken: Mutex<Vec<u64>>,
+    ended: Notify,
+}
+
+impl Times {
+    fn new(expected: u64) -> Result<Self> {
+        let expected = usize::try_from(expected)?;
+        let taken = Mutex::new(Vec::with_capacity(expected));
+        Ok(Self(Arc::new(Inner { expected, taken, ended: Notify::new() })))
+    }
+
+    fn came(&self, stamped: &Stamped) {
+        let took = now() - stamped.sent;
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.push(took);
+        if taken.len() == self.0.expected {
+            self.0.ended.notify_one();
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "some microseconds")]
+    async fn sample(&self) -> Result<Sample> {
+        tokio::time::timeout(Duration::from_secs(120), self.0.ended.notified()).await?;
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        taken.sort_unstable();
+        let at = |percent: usize| taken[(taken.len() - 1) * percent / 100] as f64 / 1000.0;
+        Ok(Sample::default().with(MIDDLE, at(50)).with(HIGH, at(99)))
+    }
+}
+
+/// Publishes at the pace, on a connection of its own.
+async fn publish(amqp: String, queue: String, messages: u64) -> Result<()> {
+    let properties = lapin::ConnectionProperties::default();
+    let connection = lapin::Connection::connect(&amqp, properties).await?;
+    let channel = connection.create_channel().await?;
+    let mut pace = tokio::time::interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for number in 0..messages {
+        pace.tick().await;
+        let id = MessageId::parse(format!("{queue}-{number:08}"))?;
+        let stamped = Stamped { sent: now(), note: "x".repeat(100) };
+        let body = Envelope::new(id.clone(), "Stamped", &stamped)?.to_json();
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2)
+            .with_message_id(id.as_str().into())
+            .with_type("Stamped".into());
+        let (options, queue) = (BasicPublishOptions::default(), queue.as_str());
+        channel.basic_publish("".into(), queue.into(), options, &body, properties).await?;
+    }
+    channel.close(200, "done".into()).await?;
+    connection.close(200, "done".into()).await?;
+    Ok(())
+}
+
+async fn by_hand(servers: Servers) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::empty(servers.amqp()?).await?;
+    let channel = queue.channel(PREFETCH).await?;
+    let (name, tag) = (queue.name.as_str(), "bench");
+    let options = BasicConsumeOptions::default();
+    let consuming = channel.basic_consume(name.into(), tag.into(), options, FieldTable::default());
+    let mut deliveries = consuming.await?;
+    let times = Times::new(messages)?;
+    let publishing =
+        tokio::spawn(publish(servers.amqp()?.to_owned(), queue.name.clone(), messages));
+    for _ in 0..messages {
+        let delivery = deliveries.next().await.ok_or("the consumer ended")??;
+        let stamped: Stamped = Envelope::from_json(delivery.data)?.payload()?;
+        times.came(&stamped);
+        let ack = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
+        futures_util::FutureExt::now_or_never(ack).transpose()?;
+    }
+    let sample = times.sample().await?;
+    publishing.await??;
+    channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await?;
+    queue.used_up().await?;
+    Ok(sample)
+}
+
+async fn handle(
+    Json(stamped): Json<Stamped>,
+    State(times): State<Times>,
+) -> Result<(), HandlerError> {
+    times.came(&stamped);
+    Ok(())
+}
+
+async fn mmate(servers: Servers) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::empty(servers.amqp()?).await?;
+    let times = Times::new(messages)?;
+    let subscription = Subscription::shared(queue.name.as_str())
+        .declare(Declare::LeaveAlone)
+        .prefetch(PREFETCH.try_into()?)
+        .handler(handle);
+    let running = Service::new("bench")
+        .state(times.clone())
+        .subscribe(subscription)
+        .start(Amqp::new(servers.amqp()?))
+        .await?;
+    let publishing =
+        tokio::spawn(publish(servers.amqp()?.to_owned(), queue.name.clone(), messages));
+    let sample = times.sample().await?;
+    publishing.await??;
+    running.stop().await?;
+    queue.used_up().await?;
+    Ok(sample)
+}
