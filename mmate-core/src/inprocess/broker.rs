@@ -1,5 +1,6 @@
 //! The broker's state, behind one lock.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,8 @@ use super::later::Later;
 use super::queue::{Class, Queue, Serves, Stored};
 use super::subscriber::Subscriber;
 use crate::health::Status;
-use crate::message::wire;
+use crate::message::{Message, wire};
+use crate::topic::TopicTable;
 use crate::transport::{
     Destination, Publication, PublishError, QueueKind, TransportError, TransportErrorKind,
 };
@@ -44,6 +46,9 @@ pub(super) struct State {
     pub(super) queues: BTreeMap<String, Queue>,
     pub(super) consumers: HashMap<ConsumerId, Subscriber>,
     pub(super) later: Later,
+    /// For each exchange, which queues take what; made when it is needed, and empty when a queue was declared. Queues in
+    /// it may be gone.
+    pub(super) routes: HashMap<String, TopicTable<String>>,
     connections: HashSet<ConnectionId>,
     paused: bool,
     /// How often all connections were cut.
@@ -242,9 +247,7 @@ impl State {
         let Publication { destination, message, mandatory, .. } = publication;
         let (targets, exchange, routing_key) = match &destination {
             Destination::Exchange { name, topic } => {
-                let takes = |queue: &Queue| queue.takes(name, topic.as_str(), &message);
-                let bound = self.queues.iter().filter(|(_, queue)| takes(queue));
-                let targets: Vec<_> = bound.map(|(name, _)| name.clone()).collect();
+                let targets = self.targets(name, topic.as_str(), &message);
                 (targets, name.clone(), topic.to_string())
             }
             Destination::Queue(name) => {
@@ -268,6 +271,24 @@ impl State {
         Ok(())
     }
 
+    /// The queues that take a message, in the order of their names.
+    fn targets(&mut self, exchange: &str, topic: &str, message: &Message) -> Vec<String> {
+        if !self.routes.contains_key(exchange) {
+            let mut table = TopicTable::new();
+            for (name, queue) in &self.queues {
+                queue.bound(exchange).for_each(|key| table.insert(key, name.clone()));
+            }
+            self.routes.insert(exchange.to_owned(), table);
+        }
+        let mut names = self.routes[exchange].matches(topic);
+        // One may be bound by several keys.
+        names.dedup();
+        let is_chosen = |name: &&String| {
+            self.queues.get(*name).is_some_and(|queue| queue.is_chosen(topic, message))
+        };
+        names.into_iter().filter(is_chosen).cloned().collect()
+    }
+
     pub(super) fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
         if self.is_open(connection) { Ok(()) } else { Err(TransportErrorKind::Closed) }
     }
@@ -284,8 +305,10 @@ impl State {
     pub(super) fn dead_letter_queue(&mut self, queue: &str) -> String {
         let partition = self.queues.get(queue).and_then(Queue::partition);
         let name = wire::dead_letter_queue(partition.map_or(queue, |partition| &partition.of));
-        let durable = || Queue::new(Class::Durable(QueueKind::Quorum, Serves::All));
-        self.queues.entry(name.clone()).or_insert_with(durable);
+        if let Entry::Vacant(vacant) = self.queues.entry(name.clone()) {
+            vacant.insert(Queue::new(Class::Durable(QueueKind::Quorum, Serves::All)));
+            self.routes.clear();
+        }
         name
     }
 

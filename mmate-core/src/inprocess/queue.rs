@@ -158,9 +158,18 @@ impl Queue {
         }
     }
 
+    /// The keys that it is bound by.
+    pub(super) fn bound(&self, exchange: &str) -> impl Iterator<Item = &TopicPattern> {
+        self.bindings.iter().filter(move |(from, _)| from == exchange).map(|(_, key)| key)
+    }
+
     pub(super) fn takes(&self, exchange: &str, topic: &str, message: &Message) -> bool {
-        self.bindings.iter().any(|(from, key)| from == exchange && key.matches(topic))
-            && self.partition.as_ref().is_none_or(|part| chosen(part, topic, message))
+        self.bound(exchange).any(|key| key.matches(topic)) && self.is_chosen(topic, message)
+    }
+
+    /// Whether it is the part that a message goes to.
+    pub(super) fn is_chosen(&self, topic: &str, message: &Message) -> bool {
+        self.partition.as_ref().is_none_or(|part| chosen(part, topic, message))
     }
 
     pub(super) fn push(&mut self, place: Place, stored: Stored) {

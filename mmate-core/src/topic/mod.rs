@@ -35,9 +35,11 @@ mod key;
 mod overlap;
 mod pattern;
 mod sequence;
+mod table;
 mod text;
 mod word;
 
 pub use self::error::{InvalidTopic, InvalidTopicPattern, TopicFault};
 pub use self::key::Topic;
 pub use self::pattern::TopicPattern;
+pub use self::table::TopicTable;

@@ -192,6 +192,12 @@ impl TopicPattern {
     }
 }
 
+impl TopicPattern {
+    pub(super) fn words(&self) -> &[Word] {
+        &self.words
+    }
+}
+
 fn parse(text: &str) -> Result<Arc<[Word]>, TopicFault> {
     text::parts(text)?.map(Word::parse).collect()
 }
