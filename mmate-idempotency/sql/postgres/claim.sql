@@ -20,8 +20,13 @@ seen AS MATERIALIZED (
     SELECT excluded.n, excluded.scope AS of_scope, excluded.message_id AS of_message_id, had.*,
         had.scope IS NULL OR {free} AS is_free
     FROM asked AS excluded
-    LEFT JOIN "{table}" AS had
-        ON had.scope = excluded.scope AND had.message_id = excluded.message_id
+    -- Looked up one by one, by the limit: a plan that was made when the table was empty would read all
+    -- of it else.
+    LEFT JOIN LATERAL (
+        SELECT * FROM "{table}" AS had
+        WHERE had.scope = excluded.scope AND had.message_id = excluded.message_id
+        LIMIT 1
+    ) AS had ON true
 ),
 granted AS (
     INSERT INTO "{table}" AS had (

@@ -2,11 +2,17 @@
 -- and counts as done by it. Rows are locked in one order, so that no two statements wait for each
 -- other.
 WITH clock AS MATERIALIZED ({clock}),
-asked AS MATERIALIZED (
-    SELECT asked.*, now
+given AS MATERIALIZED (
+    SELECT given.*, now
     FROM unnest($3::text[], $4::text[], $5::bytea[], $6::bigint[], $7::bytea[])
-        WITH ORDINALITY AS asked (scope, message_id, owner, fence, reply, n)
-    CROSS JOIN clock
+        WITH ORDINALITY AS given (scope, message_id, owner, fence, reply, n), clock
+    -- As many as there are. Of a limit that it does not know PostgreSQL expects few rows, and looks each
+    -- of them up: a plan that was made when the table was empty would read all of it else.
+    LIMIT $9::bigint
+),
+asked AS MATERIALIZED (
+    SELECT asked.*
+    FROM given AS asked
     JOIN "{table}" AS had ON had.scope = asked.scope AND had.message_id = asked.message_id
     ORDER BY asked.scope COLLATE "C", asked.message_id COLLATE "C"
     FOR UPDATE OF had

@@ -1,10 +1,15 @@
 -- Answers with the numbers of those who held.
 WITH clock AS MATERIALIZED ({clock}),
-asked AS MATERIALIZED (
-    SELECT asked.*, now
+given AS MATERIALIZED (
+    SELECT given.*, now
     FROM unnest($3::text[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[])
-        WITH ORDINALITY AS asked (scope, message_id, owner, lease, kept, n)
-    CROSS JOIN clock
+        WITH ORDINALITY AS given (scope, message_id, owner, lease, kept, n), clock
+    -- As many as there are: see `complete.sql`.
+    LIMIT $8::bigint
+),
+asked AS MATERIALIZED (
+    SELECT asked.*
+    FROM given AS asked
     JOIN "{table}" AS had ON had.scope = asked.scope AND had.message_id = asked.message_id
     ORDER BY asked.scope COLLATE "C", asked.message_id COLLATE "C"
     FOR UPDATE OF had

@@ -45,6 +45,7 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let moved = self.now() + by;
         self.0.store(moved.as_millis(), Ordering::SeqCst);
+        MOVES.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Moves it back, as somebody may who sets the clock of a machine.
@@ -52,7 +53,16 @@ impl ManualClock {
         let by = (Time::default() + by).as_millis();
         let moved = self.now().as_millis().saturating_sub(by);
         self.0.store(moved, Ordering::SeqCst);
+        MOVES.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+/// How often any clock for tests was moved in this process: what is known of a store's records by another clock than its
+/// own may be over then.
+static MOVES: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn moves_of_manual_clocks() -> u64 {
+    MOVES.load(Ordering::SeqCst)
 }
 
 impl Default for ManualClock {

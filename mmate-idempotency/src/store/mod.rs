@@ -29,7 +29,7 @@ use bytes::Bytes;
 use mmate_core::TraceParent;
 
 pub use clock::ManualClock;
-pub(crate) use clock::{Clock, wall_clock};
+pub(crate) use clock::{Clock, moves_of_manual_clocks, wall_clock};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use lost::Lost;
 pub use memory::MemoryStore;

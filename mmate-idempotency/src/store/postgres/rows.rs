@@ -145,7 +145,10 @@ pub(super) async fn heartbeat(
     let permits: Vec<&Permit> = calls.iter().map(|(permit, _)| *permit).collect();
     let lease: Vec<i64> = calls.iter().map(|(_, lease)| millis(*lease)).collect();
     let kept: Vec<i64> = lease.iter().map(|lease| lease.saturating_add(of_failures)).collect();
-    let query = of_holders(records, &records.table.heartbeat, &permits).bind(lease).bind(kept);
+    let query = of_holders(records, &records.table.heartbeat, &permits)
+        .bind(lease)
+        .bind(kept)
+        .bind(count(calls.len()));
     held(connection, query, calls.len()).await
 }
 
@@ -161,7 +164,8 @@ pub(super) async fn complete(
     let query = of_holders(records, &records.table.complete, &permits)
         .bind(fences(&permits))
         .bind(replies)
-        .bind(records.retention.of_done().map(millis));
+        .bind(records.retention.of_done().map(millis))
+        .bind(count(calls.len()));
     held(connection, query, calls.len()).await
 }
 
@@ -173,7 +177,8 @@ pub(super) async fn release(
 ) -> sqlx::Result<Vec<bool>> {
     let query = of_holders(records, &records.table.release, permits)
         .bind(fences(permits))
-        .bind(millis(records.retention.of_failures()));
+        .bind(millis(records.retention.of_failures()))
+        .bind(count(permits.len()));
     held(connection, query, permits.len()).await
 }
 
@@ -187,6 +192,10 @@ fn of_holders<'q>(records: &Records, sql: &std::sync::Arc<str>, permits: &[&Perm
         .bind(permits.iter().map(|permit| permit.key().scope()).collect::<Vec<_>>())
         .bind(permits.iter().map(|permit| permit.key().id()).collect::<Vec<_>>())
         .bind(owners.collect::<Vec<_>>())
+}
+
+fn count(asked: usize) -> i64 {
+    i64::try_from(asked).unwrap_or(i64::MAX)
 }
 
 fn fences(permits: &[&Permit]) -> Vec<i64> {

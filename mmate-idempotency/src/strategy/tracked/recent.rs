@@ -10,7 +10,7 @@ use mmate_core::{Context, TraceParent};
 use tokio::time::Instant;
 
 use crate::protocol::{Digest, Seen, Time};
-use crate::store::{ClaimRequest, RecordKey, Store, wall_clock};
+use crate::store::{ClaimRequest, RecordKey, Store, moves_of_manual_clocks, wall_clock};
 use crate::sync::{Mutex, MutexGuard};
 
 /// For how long it is recognised, if nobody says otherwise.
@@ -36,6 +36,8 @@ struct Tables {
     young: HashMap<Place, Known>,
     old: HashMap<Place, Known>,
     turn: Instant,
+    /// How often clocks for tests had been moved.
+    moves: u64,
 }
 
 /// The hash of a key and a fingerprint. Under another fingerprint nothing is found: of that only the store can tell.
@@ -56,12 +58,13 @@ impl Recent {
         let window = store.remembers().map(|kept| kept.of_done().unwrap_or(Duration::MAX));
         let window = window.filter(|_| store.promises().shared).unwrap_or_default();
         let (young, old) = Default::default();
+        let moves = moves_of_manual_clocks();
         Self {
             // A window's end is told by the store's clock, and this one may not go as fast.
             recall: recall.min(window / 4),
             longest_ago: window / 2,
             hashers: [RandomState::new(), RandomState::new()],
-            tables: Mutex::new(Tables { young, old, turn: Instant::now() }),
+            tables: Mutex::new(Tables { young, old, turn: Instant::now(), moves }),
         }
     }
 
@@ -116,7 +119,15 @@ impl Recent {
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Nothing panics while it is held.
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let moves = moves_of_manual_clocks();
+        if tables.moves != moves {
+            // The store may have such a clock, and a window may be over.
+            tables.moves = moves;
+            tables.young.clear();
+            tables.old.clear();
+        }
+        tables
     }
 }
 
