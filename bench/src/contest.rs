@@ -145,6 +145,7 @@ fn reached(goal: Goal, contenders: &[(&'static str, Vec<Sample>)]) -> Result<Rea
         values.push(match goal.compare {
             Compare::Ratio => value / best,
             Compare::Difference => value - best,
+            Compare::Nothing => value,
         });
     }
     let value = Spread::of(values).ok_or("a goal without values")?;

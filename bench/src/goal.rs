@@ -9,6 +9,8 @@ pub(crate) enum Compare {
     Ratio,
     /// The first less the second.
     Difference,
+    /// With nothing: the figure itself.
+    Nothing,
 }
 
 /// A bound.

@@ -40,7 +40,7 @@ pub(crate) fn verdict(reached: &Reached) -> String {
     };
     let unit = match goal.compare {
         Compare::Ratio => "×",
-        Compare::Difference => goal.figure,
+        Compare::Difference | Compare::Nothing => goal.figure,
     };
     let mark = if goal.bound.holds(value.median) { "reached" } else { "MISSED " };
     format!("{mark} {:<4} {} {unit} (goal {sign} {bound}): {}", goal.id, shown(*value), goal.what)

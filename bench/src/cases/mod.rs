@@ -2,9 +2,11 @@
 
 mod consume;
 mod dedup;
+mod groups_by_hand;
 mod latency;
 pub(crate) mod processes;
 mod publish;
+mod routing;
 mod rows;
 mod transaction;
 
@@ -29,6 +31,7 @@ fn all() -> Vec<Case> {
         publish::case(),
         latency::case(),
         rows::case(),
+        routing::case(),
         processes::case(),
     ]
 }
@@ -73,7 +76,7 @@ fn list(cases: &[Case]) {
             };
             let way = match goal.compare {
                 Compare::Ratio => "×",
-                Compare::Difference => goal.figure,
+                Compare::Difference | Compare::Nothing => goal.figure,
             };
             println!("    {:<4} {sign} {bound} {way}: {}", goal.id, goal.what);
         }

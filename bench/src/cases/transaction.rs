@@ -14,6 +14,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::groups_by_hand::groups;
 use super::{PREFETCH, goal};
 use crate::Result;
 use crate::contest::{Case, Contender};
@@ -32,6 +33,7 @@ const ONE: &str = "by hand, a transaction each, 1 connection";
 const FOUR: &str = "by hand, a transaction each, 4 connections";
 const EIGHT: &str = "by hand, a transaction each, 8 connections";
 const SIXTEEN: &str = "by hand, a transaction each, 16 connections";
+const GROUPS_BY_HAND: &str = "by hand, up to 100 in a transaction, 4 connections";
 const EACH: &str = "mmate, a transaction each, 4 connections";
 const GROUPS: &str = "mmate, group commit, 4 connections";
 const BATCHES: &str = "mmate, batches with multi-row statements";
@@ -48,6 +50,7 @@ pub(crate) fn each() -> Case {
                 mmate(servers, 4, 512, strategy).await
             }),
             Contender::new(EACH, |servers| mmate(servers, 4, 4, Transactional::new)),
+            Contender::new(GROUPS_BY_HAND, |servers| groups(servers, MESSAGES, 4)),
             Contender::new(ONE, |servers| by_hand(servers, 1)),
             Contender::new(FOUR, |servers| by_hand(servers, 4)),
             Contender::new(EIGHT, |servers| by_hand(servers, 8)),
@@ -110,7 +113,7 @@ pub(crate) fn batches() -> Case {
 }
 
 /// A new table for effects, and a pool on its database.
-async fn database(servers: &Servers, connections: u32) -> Result<PgPool> {
+pub(super) async fn database(servers: &Servers, connections: u32) -> Result<PgPool> {
     let options = PgPoolOptions::new()
         .max_connections(connections)
         .min_connections(connections)
@@ -128,9 +131,10 @@ async fn database(servers: &Servers, connections: u32) -> Result<PgPool> {
     Ok(pool)
 }
 
-const INSERT: &str = "INSERT INTO bench_effects (order_id, sku, quantity) VALUES ($1, $2, $3)";
+pub(super) const INSERT: &str =
+    "INSERT INTO bench_effects (order_id, sku, quantity) VALUES ($1, $2, $3)";
 
-async fn check(pool: &PgPool, messages: u64) -> Result<()> {
+pub(super) async fn check(pool: &PgPool, messages: u64) -> Result<()> {
     let effects: i64 =
         sqlx::query_scalar("SELECT count(*) FROM bench_effects").fetch_one(pool).await?;
     match u64::try_from(effects) == Ok(messages) {
