@@ -12,10 +12,10 @@ use super::chaos::Faults;
 use super::declaring::check_access;
 use super::later::Later;
 use super::queue::{Class, Queue, Serves, Stored};
+use super::routes::Routes;
 use super::subscriber::Subscriber;
 use crate::health::Status;
-use crate::message::{Message, wire};
-use crate::topic::TopicTable;
+use crate::message::wire;
 use crate::transport::{
     Destination, Publication, PublishError, QueueKind, TransportError, TransportErrorKind,
 };
@@ -46,9 +46,7 @@ pub(super) struct State {
     pub(super) queues: BTreeMap<String, Queue>,
     pub(super) consumers: HashMap<ConsumerId, Subscriber>,
     pub(super) later: Later,
-    /// For each exchange, which queues take what; made when it is needed, and empty when a queue was declared. Queues in
-    /// it may be gone.
-    pub(super) routes: HashMap<String, TopicTable<String>>,
+    pub(super) routes: Routes,
     connections: HashSet<ConnectionId>,
     paused: bool,
     /// How often all connections were cut.
@@ -271,24 +269,6 @@ impl State {
         Ok(())
     }
 
-    /// The queues that take a message, in the order of their names.
-    fn targets(&mut self, exchange: &str, topic: &str, message: &Message) -> Vec<String> {
-        if !self.routes.contains_key(exchange) {
-            let mut table = TopicTable::new();
-            for (name, queue) in &self.queues {
-                queue.bound(exchange).for_each(|key| table.insert(key, name.clone()));
-            }
-            self.routes.insert(exchange.to_owned(), table);
-        }
-        let mut names = self.routes[exchange].matches(topic);
-        // One may be bound by several keys.
-        names.dedup();
-        let is_chosen = |name: &&String| {
-            self.queues.get(*name).is_some_and(|queue| queue.is_chosen(topic, message))
-        };
-        names.into_iter().filter(is_chosen).cloned().collect()
-    }
-
     pub(super) fn check_open(&self, connection: ConnectionId) -> Result<(), TransportErrorKind> {
         if self.is_open(connection) { Ok(()) } else { Err(TransportErrorKind::Closed) }
     }
@@ -307,7 +287,7 @@ impl State {
         let name = wire::dead_letter_queue(partition.map_or(queue, |partition| &partition.of));
         if let Entry::Vacant(vacant) = self.queues.entry(name.clone()) {
             vacant.insert(Queue::new(Class::Durable(QueueKind::Quorum, Serves::All)));
-            self.routes.clear();
+            self.routes.forget();
         }
         name
     }

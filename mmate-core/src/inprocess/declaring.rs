@@ -58,7 +58,7 @@ impl State {
             queue.bind(binding);
         }
         queue.part(plan.partition.as_ref());
-        self.routes.clear();
+        self.routes.forget();
         // What is on its way may come here now.
         self.wake(&plan.name);
         if let Class::Durable(..) = class

@@ -9,6 +9,7 @@ mod declaring;
 mod expiry;
 mod later;
 mod queue;
+mod routes;
 mod subscriber;
 mod trail;
 
