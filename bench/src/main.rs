@@ -3,6 +3,7 @@
 //! Each case runs its contenders in turn, round after round, so that what the machine does besides
 //! falls on all of them alike; what counts is their ratio within a round.
 
+mod by_hand;
 mod cases;
 mod contest;
 mod figures;

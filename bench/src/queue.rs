@@ -111,7 +111,8 @@ impl Queue {
     }
 }
 
-fn confirmed(confirm: Option<lapin::Result<Confirmation>>) -> Result<()> {
+/// Whether the broker has it, as the answer to a publish says.
+pub(crate) fn confirmed(confirm: Option<lapin::Result<Confirmation>>) -> Result<()> {
     match confirm {
         Some(Ok(Confirmation::Ack(None))) | None => Ok(()),
         Some(Ok(other)) => Err(format!("the broker answered {other:?}").into()),

@@ -1,12 +1,11 @@
 //! Consuming with a typed handler, each message acknowledged on its own terms.
 
-use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicAckOptions;
 use mmate_core::Envelope;
 
-use super::{PREFETCH, goal};
+use super::goal;
 use crate::Result;
+use crate::by_hand::{Consumer, ack};
 use crate::contest::{Case, Contender};
 use crate::figures::{ALLOCATIONS, CPU, RATE, Sample};
 use crate::goal::{Bound, Compare};
@@ -110,19 +109,11 @@ enum Acks {
 async fn bare(servers: Servers, way: Way) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
-    let channel = queue.channel(PREFETCH).await?;
-    let name = queue.name.as_str();
-    let consuming = channel.basic_consume(
-        name.into(),
-        "bench".into(),
-        BasicConsumeOptions::default(),
-        FieldTable::default(),
-    );
-    let mut deliveries = consuming.await?;
+    let mut consumer = Consumer::of(queue).await?;
     let progress = Progress::new(messages);
     let mut since_ack = 0;
     while !progress.is_complete() {
-        let delivery = deliveries.next().await.ok_or("the consumer ended")??;
+        let delivery = consumer.next().await?;
         let tag = delivery.delivery_tag;
         if way.typed {
             let order: Order = Envelope::from_json(delivery.data)?.payload()?;
@@ -130,26 +121,19 @@ async fn bare(servers: Servers, way: Way) -> Result<Sample> {
         }
         progress.one();
         match way.acks {
-            Acks::Awaited => channel.basic_ack(tag, BasicAckOptions::default()).await?,
-            // lapin has it at the first poll; the future would tell when it is written.
-            Acks::Written => {
-                let ack = channel.basic_ack(tag, BasicAckOptions::default());
-                futures_util::FutureExt::now_or_never(ack).transpose()?;
-            }
+            Acks::Awaited => consumer.channel.basic_ack(tag, BasicAckOptions::default()).await?,
+            Acks::Written => ack(&consumer.channel, tag, false)?,
             Acks::Together => {
                 since_ack += 1;
                 if since_ack == 100 || progress.is_complete() {
                     since_ack = 0;
-                    let ack = channel.basic_ack(tag, BasicAckOptions { multiple: true });
-                    futures_util::FutureExt::now_or_never(ack).transpose()?;
+                    ack(&consumer.channel, tag, true)?;
                 }
             }
         }
     }
     let sample = progress.finished().await?;
-    channel.basic_cancel("bench".into(), BasicCancelOptions::default()).await?;
-    channel.close(200, "done".into()).await?;
-    queue.used_up().await?;
+    consumer.used_up().await?;
     Ok(sample)
 }
 

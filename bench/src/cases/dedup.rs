@@ -1,13 +1,11 @@
 //! Consuming with duplicates suppressed, by records outside of a transaction.
 
-use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
-use lapin::types::FieldTable;
 use mmate_core::{Scope, SubscriptionBuilder};
 use mmate_idempotency::{MemoryStore, RedisStore, Tracked};
 
-use super::{PREFETCH, fresh, goal};
+use super::{fresh, goal};
 use crate::Result;
+use crate::by_hand::{Consumer, ack};
 use crate::contest::{Case, Contender};
 use crate::figures::{RATE, Sample};
 use crate::goal::{Bound, Compare};
@@ -171,19 +169,12 @@ async fn set_nx(servers: Servers) -> Result<Sample> {
     let queue = Queue::filled(servers.amqp()?, messages).await?;
     let client = redis::Client::open(servers.redis()?)?;
     let mut connection = client.get_multiplexed_async_connection().await?;
-    let channel = queue.channel(PREFETCH).await?;
-    let consuming = channel.basic_consume(
-        queue.name.as_str().into(),
-        "bench".into(),
-        BasicConsumeOptions::default(),
-        FieldTable::default(),
-    );
-    let mut deliveries = consuming.await?;
+    let mut consumer = Consumer::of(queue).await?;
     let progress = Progress::new(messages);
     while !progress.is_complete() {
-        let delivery = deliveries.next().await.ok_or("the consumer ended")??;
+        let delivery = consumer.next().await?;
         let id = delivery.properties.message_id().as_ref().ok_or("a message without an id")?;
-        let key = format!("{}:{id}", queue.name);
+        let key = format!("{}:{id}", consumer.queue.name);
         let is_first: Option<String> = redis::cmd("SET")
             .arg(&key)
             .arg(1)
@@ -196,12 +187,10 @@ async fn set_nx(servers: Servers) -> Result<Sample> {
             let order: Order = mmate_core::Envelope::from_json(delivery.data)?.payload()?;
             std::hint::black_box(order);
         }
-        let ack = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
-        futures_util::FutureExt::now_or_never(ack).transpose()?;
+        ack(&consumer.channel, delivery.delivery_tag, false)?;
         progress.one();
     }
     let sample = progress.finished().await?;
-    channel.basic_cancel("bench".into(), BasicCancelOptions::default()).await?;
-    queue.used_up().await?;
+    consumer.used_up().await?;
     Ok(sample)
 }

@@ -1,11 +1,9 @@
 //! The most that is to be had of a transaction for many messages: by hand, and with nothing that a service needs besides.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
-use lapin::types::FieldTable;
 use mmate_core::Envelope;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc};
@@ -14,6 +12,7 @@ use tokio::task::JoinSet;
 use super::PREFETCH;
 use super::transaction::{INSERT, check, database};
 use crate::Result;
+use crate::by_hand::{Consumer, ack};
 use crate::figures::Sample;
 use crate::message::Order;
 use crate::progress::Progress;
@@ -29,17 +28,13 @@ pub(super) async fn groups(servers: Servers, messages: u64, connections: u32) ->
     let messages = servers.messages(messages);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
     let pool = database(&servers, connections).await?;
-    let channel = Arc::new(queue.channel(PREFETCH).await?);
-    let (name, options) = (queue.name.as_str(), BasicConsumeOptions::default());
-    let consuming =
-        channel.basic_consume(name.into(), "bench".into(), options, FieldTable::default());
-    let mut deliveries = consuming.await?;
+    let mut consumer = Consumer::of(queue).await?;
     let progress = Progress::new(messages);
     let (sender, receiver) = mpsc::channel::<Delivery>(PREFETCH.into());
     let receiver = Arc::new(Mutex::new(receiver));
     let mut workers: JoinSet<Result<()>> = JoinSet::new();
     for _ in 0..connections {
-        let (pool, channel) = (pool.clone(), Arc::clone(&channel));
+        let (pool, channel) = (pool.clone(), consumer.channel.clone());
         let (receiver, progress) = (Arc::clone(&receiver), progress.clone());
         workers.spawn(async move {
             loop {
@@ -49,25 +44,23 @@ pub(super) async fn groups(servers: Servers, messages: u64, connections: u32) ->
                 }
                 apply(&pool, &group).await?;
                 for delivery in group {
-                    let ack = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
-                    ack.now_or_never().transpose()?;
+                    ack(&channel, delivery.delivery_tag, false)?;
                     progress.one();
                 }
             }
         });
     }
     for _ in 0..messages {
-        sender.send(deliveries.next().await.ok_or("the consumer ended")??).await?;
+        sender.send(consumer.next().await?).await?;
     }
     drop(sender);
     while let Some(ended) = workers.join_next().await {
         ended??;
     }
     let sample = progress.finished().await?;
-    channel.basic_cancel("bench".into(), BasicCancelOptions::default()).await?;
     check(&pool, messages).await?;
     pool.close().await;
-    queue.used_up().await?;
+    consumer.used_up().await?;
     Ok(sample)
 }
 
@@ -85,7 +78,7 @@ async fn apply(pool: &PgPool, group: &[Delivery]) -> Result<()> {
     .bind(&ids)
     .fetch_all(&mut *tx)
     .await?;
-    let claimed: std::collections::HashSet<_> = claimed.into_iter().collect();
+    let claimed: HashSet<_> = claimed.into_iter().collect();
     for (delivery, _) in group.iter().zip(&ids).filter(|(_, id)| claimed.contains(*id)) {
         let order: Order = Envelope::from_json(delivery.data.clone())?.payload()?;
         sqlx::query(INSERT)

@@ -3,12 +3,8 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use lapin::BasicProperties;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions,
-};
-use lapin::types::FieldTable;
+use lapin::options::BasicPublishOptions;
 use mmate_amqp::Amqp;
 use mmate_core::transport::Declare;
 use mmate_core::{Envelope, HandlerError, Json, MessageId, Service, State, Subscription};
@@ -18,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{PREFETCH, goal};
 use crate::Result;
+use crate::by_hand::{Consumer, ack};
 use crate::contest::{Case, Contender};
 use crate::figures::{Figure, Sample};
 use crate::goal::{Bound, Compare};
@@ -124,25 +121,19 @@ async fn publish(amqp: String, queue: String, messages: u64) -> Result<()> {
 async fn by_hand(servers: Servers) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     let queue = Queue::empty(servers.amqp()?).await?;
-    let channel = queue.channel(PREFETCH).await?;
-    let (name, tag) = (queue.name.as_str(), "bench");
-    let options = BasicConsumeOptions::default();
-    let consuming = channel.basic_consume(name.into(), tag.into(), options, FieldTable::default());
-    let mut deliveries = consuming.await?;
+    let mut consumer = Consumer::of(queue).await?;
     let times = Times::new(messages)?;
     let publishing =
-        tokio::spawn(publish(servers.amqp()?.to_owned(), queue.name.clone(), messages));
+        tokio::spawn(publish(servers.amqp()?.to_owned(), consumer.queue.name.clone(), messages));
     for _ in 0..messages {
-        let delivery = deliveries.next().await.ok_or("the consumer ended")??;
+        let delivery = consumer.next().await?;
         let stamped: Stamped = Envelope::from_json(delivery.data)?.payload()?;
         times.came(&stamped);
-        let ack = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
-        futures_util::FutureExt::now_or_never(ack).transpose()?;
+        ack(&consumer.channel, delivery.delivery_tag, false)?;
     }
     let sample = times.sample().await?;
     publishing.await??;
-    channel.basic_cancel(tag.into(), BasicCancelOptions::default()).await?;
-    queue.used_up().await?;
+    consumer.used_up().await?;
     Ok(sample)
 }
 

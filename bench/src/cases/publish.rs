@@ -5,7 +5,7 @@ use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{Channel, Confirmation, ExchangeKind};
+use lapin::{Channel, ExchangeKind};
 use mmate_amqp::Amqp;
 use mmate_core::{HandlerError, Outgoing, Publisher, Service, Subscription};
 
@@ -15,7 +15,7 @@ use crate::contest::{Case, Contender};
 use crate::figures::{RATE, Sample, Used};
 use crate::goal::{Bound, Compare};
 use crate::message::{Order, message, order};
-use crate::queue::Queue;
+use crate::queue::{Queue, confirmed};
 use crate::servers::Servers;
 
 const MESSAGES: u64 = 100_000;
@@ -100,14 +100,6 @@ async fn by_hand(servers: Servers, messages: u64, in_flight: usize) -> Result<Sa
     let sample = Used::now().since(begin, messages);
     queue.deleted_with(messages).await?;
     Ok(sample)
-}
-
-fn confirmed(confirm: Option<lapin::Result<Confirmation>>) -> Result<()> {
-    match confirm {
-        Some(Ok(Confirmation::Ack(None))) | None => Ok(()),
-        Some(Ok(other)) => Err(format!("the broker answered {other:?}").into()),
-        Some(Err(error)) => Err(error.into()),
-    }
 }
 
 async fn mmate(servers: Servers, together: bool) -> Result<Sample> {

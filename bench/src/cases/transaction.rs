@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
-use lapin::types::FieldTable;
 use mmate_core::{
     Batch, BatchPolicy, Envelope, HandlerError, Json, State, Subscription, SubscriptionBuilder,
 };
@@ -14,9 +11,10 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::goal;
 use super::groups_by_hand::groups;
-use super::{PREFETCH, goal};
 use crate::Result;
+use crate::by_hand::{Consumer, ack};
 use crate::contest::{Case, Contender};
 use crate::figures::{RATE, Sample};
 use crate::goal::{Bound, Compare};
@@ -221,24 +219,17 @@ async fn by_hand(servers: Servers, connections: u32) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
     let pool = database(&servers, connections).await?;
-    let channel = Arc::new(queue.channel(PREFETCH).await?);
-    let consuming = channel.basic_consume(
-        queue.name.as_str().into(),
-        "bench".into(),
-        BasicConsumeOptions::default(),
-        FieldTable::default(),
-    );
-    let mut deliveries = consuming.await?;
+    let mut consumer = Consumer::of(queue).await?;
     let progress = Progress::new(messages);
     let slots = Arc::new(Semaphore::new(connections as usize));
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     for _ in 0..messages {
         let slot = Arc::clone(&slots).acquire_owned().await?;
-        let delivery = deliveries.next().await.ok_or("the consumer ended")??;
+        let delivery = consumer.next().await?;
         while let Some(ended) = tasks.try_join_next() {
             ended??;
         }
-        let (pool, channel, progress) = (pool.clone(), Arc::clone(&channel), progress.clone());
+        let (pool, channel, progress) = (pool.clone(), consumer.channel.clone(), progress.clone());
         tasks.spawn(async move {
             let tag = delivery.delivery_tag;
             let id = delivery.properties.message_id().clone().ok_or("a message without an id")?;
@@ -259,8 +250,7 @@ async fn by_hand(servers: Servers, connections: u32) -> Result<Sample> {
                     .await?;
             }
             tx.commit().await?;
-            let ack = channel.basic_ack(tag, BasicAckOptions::default());
-            futures_util::FutureExt::now_or_never(ack).transpose()?;
+            ack(&channel, tag, false)?;
             progress.one();
             drop(slot);
             Ok(())
@@ -270,9 +260,8 @@ async fn by_hand(servers: Servers, connections: u32) -> Result<Sample> {
         ended??;
     }
     let sample = progress.finished().await?;
-    channel.basic_cancel("bench".into(), BasicCancelOptions::default()).await?;
     check(&pool, messages).await?;
     pool.close().await;
-    queue.used_up().await?;
+    consumer.used_up().await?;
     Ok(sample)
 }

@@ -1,0 +1,48 @@
+//! A consumer as it is written with lapin alone, for what people write by hand.
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::Channel;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
+use lapin::types::FieldTable;
+
+use crate::Result;
+use crate::cases::PREFETCH;
+use crate::queue::Queue;
+
+/// Consumes a queue. Clones of its channel acknowledge.
+pub(crate) struct Consumer {
+    pub(crate) queue: Queue,
+    pub(crate) channel: Channel,
+    deliveries: lapin::Consumer,
+}
+
+const TAG: &str = "bench";
+
+impl Consumer {
+    pub(crate) async fn of(queue: Queue) -> Result<Self> {
+        let channel = queue.channel(PREFETCH).await?;
+        let (name, options) = (queue.name.as_str(), BasicConsumeOptions::default());
+        let consuming =
+            channel.basic_consume(name.into(), TAG.into(), options, FieldTable::default());
+        let deliveries = consuming.await?;
+        Ok(Self { queue, channel, deliveries })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Delivery> {
+        Ok(self.deliveries.next().await.ok_or("the consumer ended")??)
+    }
+
+    /// Ends it. All must be acknowledged by then.
+    pub(crate) async fn used_up(self) -> Result<()> {
+        self.channel.basic_cancel(TAG.into(), BasicCancelOptions::default()).await?;
+        self.channel.close(200, "done".into()).await?;
+        self.queue.used_up().await
+    }
+}
+
+/// Has an acknowledgement written, and does not wait until it is: lapin has it at the first poll.
+pub(crate) fn ack(channel: &Channel, tag: u64, multiple: bool) -> Result<()> {
+    channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never().transpose()?;
+    Ok(())
+}
