@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../common/counted.rs"]
+mod counted;
 mod house;
 mod log;
 mod proxy;

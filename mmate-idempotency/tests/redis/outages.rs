@@ -1,16 +1,12 @@
 //! A Redis that is away for a while.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use mmate_idempotency::protocol::{Claim, Held};
-use mmate_idempotency::store::{ClaimRequest, Promises};
-use mmate_idempotency::{Permit, RedisStore, Store, StoreError, Tracked};
+use mmate_idempotency::protocol::Claim;
+use mmate_idempotency::{RedisStore, Store, Tracked};
 use mmate_test_support::Redis;
 
+use crate::counted::Counted;
 use crate::house::{House, claim_when_it_answers, counts_when, ended, granted, request};
 use crate::log::logged;
 use crate::proxy::Proxy;
@@ -21,71 +17,23 @@ fn away() -> Duration {
     Duration::from_secs(if long { 60 } else { 10 })
 }
 
-/// A store whose calls are counted.
-struct Counted {
-    store: RedisStore,
-    calls: Arc<AtomicUsize>,
-}
-
-impl Counted {
-    fn count(&self) -> &RedisStore {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        &self.store
-    }
-}
-
-#[async_trait]
-impl Store for Counted {
-    fn name(&self) -> &'static str {
-        self.store.name()
-    }
-
-    fn promises(&self) -> Promises {
-        self.store.promises()
-    }
-
-    async fn migrate(&self) -> Result<(), StoreError> {
-        self.store.migrate().await
-    }
-
-    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        self.count().claim(request).await
-    }
-
-    async fn heartbeat(&self, permit: &Permit, lease: Duration) -> Result<Held, StoreError> {
-        self.count().heartbeat(permit, lease).await
-    }
-
-    async fn complete(&self, permit: &Permit, reply: Option<Bytes>) -> Result<Held, StoreError> {
-        self.count().complete(permit, reply).await
-    }
-
-    async fn release(&self, permit: &Permit) -> Result<Held, StoreError> {
-        self.count().release(permit).await
-    }
-
-    async fn purge(&self, at_most: u32) -> Result<u64, StoreError> {
-        self.store.purge(at_most).await
-    }
-}
-
 /// S42, F37: messages come while Redis is away. They are held back, nothing is lost, nobody asks in a
 /// loop, and the log has a line a second at most.
 fn away_for_a_while(takes_away: impl FnOnce(&mut Redis), brings_back: impl FnOnce(&mut Redis)) {
     logged(async |log| {
         let mut redis = Redis::start().unwrap();
         let store = RedisStore::connect(redis.url()).await.unwrap();
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = Counted { store, calls: Arc::clone(&calls) };
+        let counted = Counted::new(store);
+        let calls = || counted.calls(["claim", "heartbeat", "complete", "release"]);
         let house = House::new();
-        let patient = Tracked::new(counted).outage_patience(Duration::from_secs(600));
+        let patient = Tracked::new(counted.clone()).outage_patience(Duration::from_secs(600));
         let running = house.start(patient, async || {}).await;
         house.publish(&running, "before").await;
         counts_when(&running, |counts| counts.succeeded == 1).await;
 
         let told_before = log.warnings().len();
         takes_away(&mut redis);
-        let (began, calls_before) = (Instant::now(), calls.load(Ordering::SeqCst));
+        let (began, calls_before) = (Instant::now(), calls());
         for number in 0..40 {
             house.publish(&running, &format!("{number}")).await;
         }
@@ -93,7 +41,7 @@ fn away_for_a_while(takes_away: impl FnOnce(&mut Redis), brings_back: impl FnOnc
         let counts = running.stats().total();
         assert_eq!((counts.in_flight, ended(&counts)), (8, 1), "{counts:?}");
         assert_eq!((counts.retried, counts.deferred), (0, 0), "{counts:?}");
-        let asked = calls.load(Ordering::SeqCst) - calls_before;
+        let asked = calls() - calls_before;
         // Eight messages, each after pauses that grow to two seconds.
         let allowed = 8 * (8 + away().as_secs() as usize);
         assert!(asked <= allowed, "{asked} calls are a hot loop");
