@@ -21,7 +21,11 @@ const TAG: &str = "bench";
 
 impl Consumer {
     pub(crate) async fn of(queue: Queue) -> Result<Self> {
-        let channel = queue.channel(PREFETCH).await?;
+        Self::with_prefetch(queue, PREFETCH).await
+    }
+
+    pub(crate) async fn with_prefetch(queue: Queue, prefetch: u16) -> Result<Self> {
+        let channel = queue.channel(prefetch).await?;
         let (name, options) = (queue.name.as_str(), BasicConsumeOptions::default());
         let consuming =
             channel.basic_consume(name.into(), TAG.into(), options, FieldTable::default());

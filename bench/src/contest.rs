@@ -3,14 +3,26 @@
 use futures_util::future::BoxFuture;
 
 use crate::Result;
-use crate::figures::{Figure, Sample};
+use crate::figures::{Figure, Sample, YARDSTICK};
 use crate::goal::{Compare, Goal};
 use crate::servers::Servers;
+use crate::yardstick;
 
 /// Something that is measured.
 pub(crate) struct Contender {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
+    /// Where it stands on a curve.
+    point: Option<Point>,
     run: Run,
+}
+
+/// A place on a curve.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Point {
+    /// The name of the curve.
+    pub(crate) of: &'static str,
+    /// What it is measured at.
+    pub(crate) at: u32,
 }
 
 type Run = Box<dyn Fn(Servers) -> BoxFuture<'static, Result<Sample>> + Send + Sync>;
@@ -21,7 +33,22 @@ impl Contender {
         F: Fn(Servers) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Sample>> + Send + 'static,
     {
-        Self { name, run: Box::new(move |servers| Box::pin(run(servers))) }
+        let run: Run = Box::new(move |servers| Box::pin(run(servers)));
+        Self { name: name.to_owned(), point: None, run }
+    }
+
+    /// The curve `of` at each of these values, which `run` is given.
+    pub(crate) fn curve<F, Fut>(of: &'static str, values: &[u32], run: F) -> Vec<Self>
+    where
+        F: Fn(Servers, u32) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Sample>> + Send + 'static,
+    {
+        let contender = |at: &u32| {
+            let (at, run) = (*at, run.clone());
+            let run: Run = Box::new(move |servers| Box::pin(run(servers, at)));
+            Self { name: format!("{of}: {at}"), point: Some(Point { of, at }), run }
+        };
+        values.iter().map(contender).collect()
     }
 }
 
@@ -29,17 +56,35 @@ impl Contender {
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
+    pub(crate) curve: Option<Curve>,
     pub(crate) contenders: Vec<Contender>,
     pub(crate) goals: Vec<Goal>,
+}
+
+/// What is drawn of a case whose contenders are points.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Curve {
+    /// What the values are.
+    pub(crate) axis: &'static str,
+    pub(crate) figures: &'static [Figure],
 }
 
 /// What a case gave.
 pub(crate) struct Results {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
+    pub(crate) curve: Option<Curve>,
     pub(crate) figures: Vec<Figure>,
-    pub(crate) contenders: Vec<(&'static str, Vec<Sample>)>,
+    pub(crate) contenders: Vec<Ran>,
     pub(crate) goals: Vec<Reached>,
+}
+
+/// What a contender gave.
+pub(crate) struct Ran {
+    pub(crate) name: String,
+    pub(crate) point: Option<Point>,
+    /// Of each round.
+    pub(crate) samples: Vec<Sample>,
 }
 
 /// A goal, and how the rounds compare.
@@ -74,30 +119,32 @@ impl Case {
     /// Runs all contenders in turn, once to warm up and then round after round.
     pub(crate) async fn run(self, servers: &Servers, rounds: u32) -> Result<Results> {
         eprintln!("{} {}", self.name, self.title);
-        let mut contenders: Vec<_> = self.contenders.iter().map(|c| (c.name, Vec::new())).collect();
+        let ran = |c: &Contender| Ran { name: c.name.clone(), point: c.point, samples: Vec::new() };
+        let mut contenders: Vec<_> = self.contenders.iter().map(ran).collect();
         for round in 0..=rounds {
-            for (contender, (_, samples)) in self.contenders.iter().zip(&mut contenders) {
-                let ran = (contender.run)(servers.clone()).await;
-                let sample = ran.map_err(|e| format!("{}, {}: {e}", self.name, contender.name))?;
+            for (contender, ran) in self.contenders.iter().zip(&mut contenders) {
+                let before = yardstick::milliseconds();
+                let sample = (contender.run)(servers.clone()).await;
+                let sample = sample.map_err(|e| format!("{}, {}: {e}", self.name, ran.name))?;
+                let after = yardstick::milliseconds();
+                let sample = sample.with(YARDSTICK, f64::midpoint(before, after));
                 let phase = if round == 0 { "warming up".to_owned() } else { round.to_string() };
-                eprintln!("  {phase:>10}  {:<48} {}", contender.name, line(&sample));
+                eprintln!("  {phase:>10}  {:<48} {}", ran.name, line(&sample));
                 if round > 0 {
-                    samples.push(sample);
+                    ran.samples.push(sample);
                 }
             }
         }
         let mut figures: Vec<Figure> = Vec::new();
-        for sample in contenders.iter().flat_map(|(_, samples)| samples) {
-            for figure in sample.0.keys() {
-                if !figures.contains(figure) {
-                    figures.push(figure);
-                }
+        for figure in contenders.iter().flat_map(|ran| &ran.samples).flat_map(|s| s.0.keys()) {
+            if !figures.contains(figure) {
+                figures.push(figure);
             }
         }
-        let (name, title) = (self.name, self.title);
-        let reached = |goal: &Goal| reached(*goal, &contenders);
-        let goals = self.goals.iter().map(reached).collect::<Result<_>>()?;
-        Ok(Results { name, title, figures, contenders, goals })
+        let goals = self.goals.iter().map(|goal| reached(*goal, &contenders));
+        let goals = goals.collect::<Result<_>>()?;
+        let Self { name, title, curve, .. } = self;
+        Ok(Results { name, title, curve, figures, contenders, goals })
     }
 }
 
@@ -128,13 +175,12 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// Compares round by round: what the machine did meanwhile is the same for both.
-fn reached(goal: Goal, contenders: &[(&'static str, Vec<Sample>)]) -> Result<Reached> {
+fn reached(goal: Goal, contenders: &[Ran]) -> Result<Reached> {
     let of = |name: &str| {
-        let found = contenders.iter().find(|(had, _)| *had == name);
-        let samples = found.ok_or_else(|| format!("there is no contender {name}"))?;
-        Ok::<_, crate::Error>(
-            samples.1.iter().map(|s| s.0.get(goal.figure).copied()).collect::<Vec<_>>(),
-        )
+        let found = contenders.iter().find(|ran| ran.name == name);
+        let ran = found.ok_or_else(|| format!("there is no contender {name}"))?;
+        let values = ran.samples.iter().map(|sample| sample.0.get(goal.figure).copied());
+        Ok::<_, crate::Error>(values.collect::<Vec<_>>())
     };
     let ours = of(goal.contender)?;
     let theirs = goal.against.iter().map(|name| of(name)).collect::<Result<Vec<_>>>()?;

@@ -10,7 +10,12 @@ pub(crate) type Figure = &'static str;
 
 pub(crate) const RATE: Figure = "messages/s";
 pub(crate) const CPU: Figure = "µs of CPU/message";
+/// How long all cores took for the same as ever, before and after a run.
+pub(crate) const YARDSTICK: Figure = "ms, yardstick";
 pub(crate) const ALLOCATIONS: Figure = "allocations/message";
+
+/// How often a thread had nothing to do and went to sleep.
+pub(crate) const SLEEPS: Figure = "sleeps/message";
 
 /// What one run gave.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +34,7 @@ pub(crate) struct Used {
     at: Instant,
     cpu: Duration,
     allocations: usize,
+    sleeps: Option<u64>,
 }
 
 impl Used {
@@ -36,16 +42,34 @@ impl Used {
         let time = clock_gettime(ClockId::ProcessCPUTime);
         let seconds = time.tv_sec.unsigned_abs();
         let cpu = Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs());
-        Self { at: Instant::now(), cpu, allocations: crate::ALLOCATOR.stats().allocations }
+        let allocations = crate::ALLOCATOR.stats().allocations;
+        Self { at: Instant::now(), cpu, allocations, sleeps: sleeps() }
     }
 
     /// What was used since, by so many messages.
     #[expect(clippy::cast_precision_loss, reason = "numbers of messages")]
     pub(crate) fn since(self, begin: Self, messages: u64) -> Sample {
         let each = |total: f64| total / messages as f64;
-        Sample::default()
+        let sample = match (begin.sleeps, self.sleeps) {
+            (Some(before), Some(after)) => {
+                Sample::default().with(SLEEPS, each(after.saturating_sub(before) as f64))
+            }
+            _ => Sample::default(),
+        };
+        sample
             .with(RATE, messages as f64 / (self.at - begin.at).as_secs_f64())
             .with(CPU, each((self.cpu - begin.cpu).as_secs_f64() * 1e6))
             .with(ALLOCATIONS, each((self.allocations - begin.allocations) as f64))
     }
+}
+
+/// Of all threads up to now, where the system tells: on Linux.
+fn sleeps() -> Option<u64> {
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        count.trim().parse::<u64>().ok()
+    };
+    Some(std::fs::read_dir("/proc/self/task").ok()?.filter_map(of).sum())
 }

@@ -11,11 +11,13 @@ mod goal;
 mod message;
 mod options;
 mod page;
+mod plot;
 mod progress;
 mod queue;
 mod report;
 mod servers;
 mod service;
+mod yardstick;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
 pub(crate) struct Options {
-    /// The cases to run, such as `P1`; all of them if none is named
+    /// The cases to run, such as `P1` or `prefetch`; all of them if none is named
     #[arg(value_name = "CASE")]
     pub(crate) cases: Vec<String>,
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::contest::{Reached, Results, Spread, number};
+use crate::contest::{Ran, Reached, Results, Spread, number};
 use crate::figures::Sample;
 use crate::goal::{Bound, Compare};
 
@@ -11,7 +11,7 @@ pub(crate) fn text(results: &Results) -> String {
     let mut text = format!("\n{} {}\n", results.name, results.title);
     for figure in &results.figures {
         let _ = writeln!(text, "  {figure}");
-        for (name, samples) in &results.contenders {
+        for Ran { name, samples, .. } in &results.contenders {
             if let Some(spread) = spread(samples, figure) {
                 let _ = writeln!(text, "    {name:<48} {}", shown(spread));
             }

@@ -1,9 +1,9 @@
 //! Consuming with a typed handler, each message acknowledged on its own terms.
 
 use lapin::options::BasicAckOptions;
-use mmate_core::Envelope;
+use mmate_core::{Envelope, SubscriptionBuilder};
 
-use super::goal;
+use super::{PREFETCH, goal};
 use crate::Result;
 use crate::by_hand::{Consumer, ack};
 use crate::contest::{Case, Contender};
@@ -26,20 +26,19 @@ pub(crate) const MMATE: &str = "mmate, typed handler";
 pub(crate) fn case() -> Case {
     Case {
         name: "P1",
+        curve: None,
         title: "a typed handler, each message acknowledged on its own terms",
         contenders: vec![
             Contender::new(WRITTEN, |servers| {
-                bare(servers, Way { typed: false, acks: Acks::Written })
+                bare(servers, Way { typed: false, acks: Acks::Written }, PREFETCH)
             }),
-            Contender::new(MMATE, mmate),
-            Contender::new(DECODED, |servers| {
-                bare(servers, Way { typed: true, acks: Acks::Written })
-            }),
+            Contender::new(MMATE, |servers| mmate(servers, PREFETCH)),
+            Contender::new(DECODED, |servers| typed(servers, PREFETCH)),
             Contender::new(MULTIPLE, |servers| {
-                bare(servers, Way { typed: true, acks: Acks::Together })
+                bare(servers, Way { typed: true, acks: Acks::Together }, PREFETCH)
             }),
             Contender::new(AWAITED, |servers| {
-                bare(servers, Way { typed: true, acks: Acks::Awaited })
+                bare(servers, Way { typed: true, acks: Acks::Awaited }, PREFETCH)
             }),
         ],
         goals: vec![
@@ -105,11 +104,16 @@ enum Acks {
     Awaited,
 }
 
+/// What is nearest to a typed handler of mmate.
+pub(super) async fn typed(servers: Servers, prefetch: u16) -> Result<Sample> {
+    bare(servers, Way { typed: true, acks: Acks::Written }, prefetch).await
+}
+
 /// A loop over lapin's stream.
-async fn bare(servers: Servers, way: Way) -> Result<Sample> {
+async fn bare(servers: Servers, way: Way, prefetch: u16) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
-    let mut consumer = Consumer::of(queue).await?;
+    let mut consumer = Consumer::with_prefetch(queue, prefetch).await?;
     let progress = Progress::new(messages);
     let mut since_ack = 0;
     while !progress.is_complete() {
@@ -137,8 +141,10 @@ async fn bare(servers: Servers, way: Way) -> Result<Sample> {
     Ok(sample)
 }
 
-async fn mmate(servers: Servers) -> Result<Sample> {
+pub(super) async fn mmate(servers: Servers, prefetch: u16) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
-    service::measured(&servers, queue, messages, service::plain).await
+    let prefetch = prefetch.try_into()?;
+    let finish = |s: SubscriptionBuilder| s.prefetch(prefetch).handler(service::handle);
+    service::measured(&servers, queue, messages, finish).await
 }

@@ -26,6 +26,7 @@ const AGAIN_REDIS: &str = "mmate, the same with records in Redis";
 pub(crate) fn memory() -> Case {
     Case {
         name: "P2",
+        curve: None,
         title: "records in memory",
         contenders: vec![
             Contender::new(PLAIN, plain),
@@ -53,18 +54,11 @@ pub(crate) fn memory() -> Case {
 pub(crate) fn redis() -> Case {
     Case {
         name: "P3",
+        curve: None,
         title: "records in Redis, claimed and completed",
         contenders: vec![
             Contender::new(PLAIN, plain),
-            Contender::new(REDIS, |servers| async move {
-                let messages = servers.messages(MESSAGES);
-                let queue = Queue::filled(servers.amqp()?, messages).await?;
-                let store = RedisStore::connect(servers.redis()?).await?.prefix(&queue.name)?;
-                let finish = |s: SubscriptionBuilder| {
-                    s.idempotent(Tracked::new(store)).concurrency(512).handler(service::handle)
-                };
-                service::measured(&servers, queue, messages, finish).await
-            }),
+            Contender::new(REDIS, |servers| in_redis(servers, 512)),
             Contender::new(SET_NX, set_nx),
         ],
         goals: vec![
@@ -90,9 +84,21 @@ pub(crate) fn redis() -> Case {
     }
 }
 
+/// With so many messages at work at once.
+pub(super) async fn in_redis(servers: Servers, concurrency: usize) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::filled(servers.amqp()?, messages).await?;
+    let store = RedisStore::connect(servers.redis()?).await?.prefix(&queue.name)?;
+    let finish = |s: SubscriptionBuilder| {
+        s.idempotent(Tracked::new(store)).concurrency(concurrency).handler(service::handle)
+    };
+    service::measured(&servers, queue, messages, finish).await
+}
+
 pub(crate) fn duplicates() -> Case {
     Case {
         name: "P7",
+        curve: None,
         title: "duplicates of what this process has lately done",
         contenders: vec![
             Contender::new(PLAIN, plain),

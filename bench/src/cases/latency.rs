@@ -21,12 +21,12 @@ use crate::goal::{Bound, Compare};
 use crate::queue::Queue;
 use crate::servers::Servers;
 
-const MESSAGES: u64 = 10_000;
-/// One each millisecond.
-const PACE: Duration = Duration::from_millis(1);
+/// How long a run publishes.
+const SECONDS: u64 = 10;
+const RATE: u32 = 1_000;
 
-const MIDDLE: Figure = "µs, p50";
-const HIGH: Figure = "µs, p99";
+pub(super) const MIDDLE: Figure = "µs, p50";
+pub(super) const HIGH: Figure = "µs, p99";
 const LAPIN: &str = "lapin, typed, acks written";
 const MMATE: &str = "mmate, typed handler";
 
@@ -37,8 +37,12 @@ pub(crate) fn case() -> Case {
     };
     Case {
         name: "P9",
+        curve: None,
         title: "from publishing to the handler, at 1,000 messages a second",
-        contenders: vec![Contender::new(LAPIN, by_hand), Contender::new(MMATE, mmate)],
+        contenders: vec![
+            Contender::new(LAPIN, |servers| by_hand(servers, RATE)),
+            Contender::new(MMATE, |servers| mmate(servers, RATE)),
+        ],
         goals: vec![limit(MIDDLE), limit(HIGH)],
     }
 }
@@ -93,12 +97,12 @@ impl Times {
     }
 }
 
-/// Publishes at the pace, on a connection of its own.
-async fn publish(amqp: String, queue: String, messages: u64) -> Result<()> {
+/// Publishes so many a second, on a connection of its own; more than 1,000 in a gust each millisecond.
+async fn publish(amqp: String, queue: String, messages: u64, rate: u32) -> Result<()> {
     let properties = lapin::ConnectionProperties::default();
     let connection = lapin::Connection::connect(&amqp, properties).await?;
     let channel = connection.create_channel().await?;
-    let mut pace = tokio::time::interval(PACE);
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / rate);
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for number in 0..messages {
         pace.tick().await;
@@ -118,13 +122,13 @@ async fn publish(amqp: String, queue: String, messages: u64) -> Result<()> {
     Ok(())
 }
 
-async fn by_hand(servers: Servers) -> Result<Sample> {
-    let messages = servers.messages(MESSAGES);
+pub(super) async fn by_hand(servers: Servers, rate: u32) -> Result<Sample> {
+    let messages = servers.messages(SECONDS * u64::from(rate));
     let queue = Queue::empty(servers.amqp()?).await?;
     let mut consumer = Consumer::of(queue).await?;
     let times = Times::new(messages)?;
-    let publishing =
-        tokio::spawn(publish(servers.amqp()?.to_owned(), consumer.queue.name.clone(), messages));
+    let (amqp, name) = (servers.amqp()?.to_owned(), consumer.queue.name.clone());
+    let publishing = tokio::spawn(publish(amqp, name, messages, rate));
     for _ in 0..messages {
         let delivery = consumer.next().await?;
         let stamped: Stamped = Envelope::from_json(delivery.data)?.payload()?;
@@ -145,8 +149,8 @@ async fn handle(
     Ok(())
 }
 
-async fn mmate(servers: Servers) -> Result<Sample> {
-    let messages = servers.messages(MESSAGES);
+pub(super) async fn mmate(servers: Servers, rate: u32) -> Result<Sample> {
+    let messages = servers.messages(SECONDS * u64::from(rate));
     let queue = Queue::empty(servers.amqp()?).await?;
     let times = Times::new(messages)?;
     let subscription = Subscription::shared(queue.name.as_str())
@@ -158,8 +162,8 @@ async fn mmate(servers: Servers) -> Result<Sample> {
         .subscribe(subscription)
         .start(Amqp::new(servers.amqp()?))
         .await?;
-    let publishing =
-        tokio::spawn(publish(servers.amqp()?.to_owned(), queue.name.clone(), messages));
+    let (amqp, name) = (servers.amqp()?.to_owned(), queue.name.clone());
+    let publishing = tokio::spawn(publish(amqp, name, messages, rate));
     let sample = times.sample().await?;
     publishing.await??;
     running.stop().await?;

@@ -9,6 +9,7 @@ mod publish;
 mod routing;
 mod rows;
 mod transaction;
+mod tuning;
 
 use crate::contest::Case;
 use crate::figures::Figure;
@@ -21,7 +22,7 @@ use crate::{Result, page, report};
 pub(crate) const PREFETCH: u16 = 1000;
 
 fn all() -> Vec<Case> {
-    vec![
+    let goals = [
         consume::case(),
         dedup::memory(),
         dedup::redis(),
@@ -33,7 +34,8 @@ fn all() -> Vec<Case> {
         rows::case(),
         routing::case(),
         processes::case(),
-    ]
+    ];
+    goals.into_iter().chain(tuning::cases()).collect()
 }
 
 /// Runs the cases that were asked for, and reports.

@@ -31,6 +31,7 @@ const FOUR: &str = "mmate, 4 processes";
 pub(crate) fn case() -> Case {
     Case {
         name: "P14",
+        curve: None,
         title: "processes that share a queue, with a handler that waits for 2 ms, one message at a time",
         contenders: vec![
             Contender::new(ONE, |servers| processes(servers, 1)),

@@ -32,6 +32,7 @@ const MMATE_TOGETHER: &str = "mmate, publish_all of 1,000";
 pub(crate) fn case() -> Case {
     Case {
         name: "P8",
+        curve: None,
         title: "persistent messages to a quorum queue, each confirmed",
         contenders: vec![
             Contender::new(LAPIN, |servers| by_hand(servers, MESSAGES, IN_FLIGHT)),

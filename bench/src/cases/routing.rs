@@ -33,6 +33,7 @@ pub(crate) fn case() -> Case {
     };
     Case {
         name: "P12",
+        curve: None,
         title: "routing to the patterns of 1,000 subscriptions",
         contenders: vec![
             Contender::new(THREE, table(3)),

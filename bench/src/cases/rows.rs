@@ -27,6 +27,7 @@ const FULL: &str = "mmate, ten million records";
 pub(crate) fn case() -> Case {
     Case {
         name: "P11",
+        curve: None,
         title: "claims and completions in PostgreSQL",
         contenders: vec![Contender::new(EMPTY, empty), Contender::new(FULL, full)],
         goals: vec![goal(

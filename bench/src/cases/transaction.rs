@@ -40,14 +40,11 @@ const BATCHES: &str = "mmate, batches with multi-row statements";
 pub(crate) fn each() -> Case {
     Case {
         name: "P4",
+        curve: None,
         title: "an effect by one statement, in a transaction with its record",
         contenders: vec![
-            Contender::new(GROUPS, |servers| async move {
-                let groups = GroupCommit::up_to(100).in_flight(4);
-                let strategy = |pool| Transactional::new(pool).group_commit(groups);
-                mmate(servers, 4, 512, strategy).await
-            }),
-            Contender::new(EACH, |servers| mmate(servers, 4, 4, Transactional::new)),
+            Contender::new(GROUPS, |servers| in_groups(servers, 100, 4)),
+            Contender::new(EACH, |servers| one_by_one(servers, 4)),
             Contender::new(GROUPS_BY_HAND, |servers| groups(servers, MESSAGES, 4)),
             Contender::new(ONE, |servers| by_hand(servers, 1)),
             Contender::new(FOUR, |servers| by_hand(servers, 4)),
@@ -89,6 +86,7 @@ pub(crate) fn each() -> Case {
 pub(crate) fn batches() -> Case {
     Case {
         name: "P5",
+        curve: None,
         title: "effects by multi-row statements, in a transaction with their records",
         contenders: vec![
             Contender::new(PLAIN, |servers| async move {
@@ -96,7 +94,7 @@ pub(crate) fn batches() -> Case {
                 let queue = Queue::filled(servers.amqp()?, messages).await?;
                 service::measured(&servers, queue, messages, service::plain).await
             }),
-            Contender::new(BATCHES, in_batches),
+            Contender::new(BATCHES, |servers| in_batches(servers, 400)),
         ],
         goals: vec![goal(
             "P5",
@@ -156,6 +154,18 @@ async fn reserve(
     Ok(())
 }
 
+/// Group commit, with up to so many messages in each of so many transactions.
+pub(super) async fn in_groups(servers: Servers, size: usize, connections: u32) -> Result<Sample> {
+    let groups = GroupCommit::up_to(size).in_flight(connections as usize);
+    let strategy = |pool| Transactional::new(pool).group_commit(groups);
+    mmate(servers, connections, 512, strategy).await
+}
+
+/// A transaction for each message, so many at once.
+pub(super) async fn one_by_one(servers: Servers, connections: u32) -> Result<Sample> {
+    mmate(servers, connections, connections as usize, Transactional::new).await
+}
+
 async fn mmate(
     servers: Servers,
     connections: u32,
@@ -199,13 +209,14 @@ async fn reserve_all(
     Ok(())
 }
 
-async fn in_batches(servers: Servers) -> Result<Sample> {
+/// Two batches at once, of up to so many messages each.
+pub(super) async fn in_batches(servers: Servers, size: usize) -> Result<Sample> {
     let messages = servers.messages(MESSAGES_IN_BATCHES);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
     let pool = database(&servers, 3).await?;
     let strategy = Transactional::new(pool.clone());
     let finish = |s: SubscriptionBuilder| -> Subscription {
-        s.concurrency(2).idempotent(strategy).batch_handler(BatchPolicy::up_to(400), reserve_all)
+        s.concurrency(2).idempotent(strategy).batch_handler(BatchPolicy::up_to(size), reserve_all)
     };
     let sample = service::measured(&servers, queue, messages, finish).await?;
     check(&pool, messages).await?;
