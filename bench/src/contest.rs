@@ -3,10 +3,10 @@
 use futures_util::future::BoxFuture;
 
 use crate::Result;
-use crate::figures::{Figure, Sample, YARDSTICK};
+use crate::figures::{ALLOCATIONS, Figure, Sample, YARDSTICK};
 use crate::goal::{Compare, Goal};
 use crate::servers::Servers;
-use crate::yardstick;
+use crate::{twin, yardstick};
 
 /// Something that is measured.
 pub(crate) struct Contender {
@@ -116,6 +116,13 @@ impl Spread {
 }
 
 impl Case {
+    /// Runs one contender, once.
+    pub(crate) async fn run_one(&self, servers: &Servers, contender: &str) -> Result<Sample> {
+        let found = self.contenders.iter().find(|one| one.name == contender);
+        let one = found.ok_or_else(|| format!("{} has no contender {contender}", self.name))?;
+        (one.run)(servers.clone()).await
+    }
+
     /// Runs all contenders in turn, once to warm up and then round after round.
     pub(crate) async fn run(self, servers: &Servers, rounds: u32) -> Result<Results> {
         eprintln!("{} {}", self.name, self.title);
@@ -132,6 +139,14 @@ impl Case {
                 eprintln!("  {phase:>10}  {:<48} {}", ran.name, line(&sample));
                 if round > 0 {
                     ran.samples.push(sample);
+                }
+            }
+        }
+        if self.goals.iter().any(|goal| goal.figure == ALLOCATIONS) {
+            for ran in &mut contenders {
+                let allocations = twin::allocations(servers, self.name, &ran.name).await?;
+                for sample in &mut ran.samples {
+                    sample.0.insert(ALLOCATIONS, allocations);
                 }
             }
         }

@@ -56,10 +56,14 @@ impl Used {
             }
             _ => Sample::default(),
         };
-        sample
+        let sample = sample
             .with(RATE, messages as f64 / (self.at - begin.at).as_secs_f64())
-            .with(CPU, each((self.cpu - begin.cpu).as_secs_f64() * 1e6))
-            .with(ALLOCATIONS, each((self.allocations - begin.allocations) as f64))
+            .with(CPU, each((self.cpu - begin.cpu).as_secs_f64() * 1e6));
+        match self.allocations - begin.allocations {
+            // They are not counted.
+            0 => sample,
+            allocations => sample.with(ALLOCATIONS, each(allocations as f64)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Parser;
 ///
 /// Needs a RabbitMQ, a PostgreSQL and a Redis; `scripts/bench` starts private ones and builds this
 /// with optimisation. Figures go to the terminal and into a folder.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "scripts/bench")]
 pub(crate) struct Options {
     /// The cases to run, such as `P1` or `prefetch`; all of them if none is named
@@ -41,6 +41,14 @@ pub(crate) struct Options {
     pub(crate) postgres: Option<String>,
     #[arg(long, env = "MMATE_TEST_REDIS_URL", hide = true)]
     pub(crate) redis: Option<String>,
+    /// Runs that contender of a case once and prints its allocations, as the twin
+    #[arg(long, hide = true)]
+    pub(crate) count: Option<String>,
+
+    #[arg(long, env = "MMATE_BENCH_COUNTED", hide = true)]
+    pub(crate) counted: Option<PathBuf>,
+    #[arg(long, env = "MMATE_BENCH_PEERS", hide = true)]
+    pub(crate) peers: Option<PathBuf>,
 }
 
 impl Options {

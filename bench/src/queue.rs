@@ -8,7 +8,7 @@ use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 
 use crate::Result;
 use crate::message::message;
@@ -30,7 +30,10 @@ impl Queue {
     pub(crate) async fn empty(amqp: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bench.{}.{number}", std::process::id());
+        Self::named(amqp, format!("bench.{}.{number}", std::process::id())).await
+    }
+
+    pub(crate) async fn named(amqp: &str, name: String) -> Result<Self> {
         let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         let mut arguments = FieldTable::default();
@@ -43,11 +46,20 @@ impl Queue {
 
     /// Publishes the messages of a run, whose ids begin with its name.
     pub(crate) async fn fill(&self, run: &str, messages: u64) -> Result<()> {
+        self.fill_with(messages, |number| message(run, number)).await
+    }
+
+    /// Publishes so many messages.
+    pub(crate) async fn fill_with(
+        &self,
+        messages: u64,
+        message: impl Fn(u64) -> Result<(BasicProperties, Vec<u8>)>,
+    ) -> Result<()> {
         let channel = self.connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let mut confirms = FuturesUnordered::new();
         for number in 0..messages {
-            let (properties, body) = message(run, number)?;
+            let (properties, body) = message(number)?;
             let publishing = channel.basic_publish(
                 "".into(),
                 self.name.as_str().into(),

@@ -1,5 +1,7 @@
 //! The servers that contenders use.
 
+use std::path::{Path, PathBuf};
+
 use crate::{Options, Result};
 
 /// Where the servers are.
@@ -8,14 +10,16 @@ pub(crate) struct Servers {
     amqp: Option<String>,
     postgres: Option<String>,
     redis: Option<String>,
+    peers: Option<PathBuf>,
+    counted: Option<PathBuf>,
     /// How many messages a run handles, as a share of what the case was made for.
     size: f64,
 }
 
 impl Servers {
     pub(crate) fn of(options: &Options) -> Self {
-        let Options { amqp, postgres, redis, size, .. } = options;
-        Self { amqp: amqp.clone(), postgres: postgres.clone(), redis: redis.clone(), size: *size }
+        let Options { amqp, postgres, redis, peers, counted, size, .. } = options.clone();
+        Self { amqp, postgres, redis, peers, counted, size }
     }
 
     pub(crate) fn amqp(&self) -> Result<&str> {
@@ -28,6 +32,27 @@ impl Servers {
 
     pub(crate) fn redis(&self) -> Result<&str> {
         given(self.redis.as_deref(), "Redis", "MMATE_TEST_REDIS_URL")
+    }
+
+    /// The program that consumes with other crates.
+    pub(crate) fn peers(&self) -> Result<&Path> {
+        let missing =
+            "no program with the peers: run scripts/bench, which builds it from bench/peers";
+        self.peers.as_deref().ok_or_else(|| missing.into())
+    }
+
+    /// The program that counts allocations.
+    pub(crate) fn counted(&self) -> Result<&Path> {
+        let missing = "no program that counts allocations: run scripts/bench, which builds it";
+        self.counted.as_deref().ok_or_else(|| missing.into())
+    }
+
+    /// What tells another of these programs the same.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let of = |name: &str, url: &Option<String>| Some(format!("--{name}={}", url.as_ref()?));
+        let urls =
+            [of("amqp", &self.amqp), of("postgres", &self.postgres), of("redis", &self.redis)];
+        urls.into_iter().flatten().chain([format!("--size={}", self.size)]).collect()
     }
 
     /// So many messages in a run of full size.

@@ -144,7 +144,9 @@ async fn bare(servers: Servers, way: Way, prefetch: u16) -> Result<Sample> {
 pub(super) async fn mmate(servers: Servers, prefetch: u16) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
-    let prefetch = prefetch.try_into()?;
-    let finish = |s: SubscriptionBuilder| s.prefetch(prefetch).handler(service::handle);
+    let (concurrency, prefetch) = (usize::from(prefetch.min(16)), prefetch.try_into()?);
+    let finish = |s: SubscriptionBuilder| {
+        s.prefetch(prefetch).concurrency(concurrency).handler(service::handle)
+    };
     service::measured(&servers, queue, messages, finish).await
 }

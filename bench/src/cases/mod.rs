@@ -4,6 +4,7 @@ mod consume;
 mod dedup;
 mod groups_by_hand;
 mod latency;
+mod peers;
 pub(crate) mod processes;
 mod publish;
 mod routing;
@@ -12,7 +13,7 @@ mod transaction;
 mod tuning;
 
 use crate::contest::Case;
-use crate::figures::Figure;
+use crate::figures::{ALLOCATIONS, Figure};
 use crate::goal::{Bound, Compare, Goal};
 use crate::options::Options;
 use crate::servers::Servers;
@@ -34,6 +35,7 @@ fn all() -> Vec<Case> {
         rows::case(),
         routing::case(),
         processes::case(),
+        peers::case(),
     ];
     goals.into_iter().chain(tuning::cases()).collect()
 }
@@ -65,6 +67,15 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         }
         page::write(&results, &options.out, &options.command(results.name))?;
     }
+    Ok(())
+}
+
+/// Runs one contender of a case, and prints how often it allocates for a message.
+pub(crate) async fn count(options: &Options, contender: &str) -> Result<()> {
+    let asked = |case: &Case| options.cases.iter().any(|name| case.name == name);
+    let case = all().into_iter().find(asked).ok_or("a contender without its case")?;
+    let sample = case.run_one(&Servers::of(options), contender).await?;
+    println!("{}", sample.0.get(ALLOCATIONS).ok_or("this program does not count")?);
     Ok(())
 }
 
