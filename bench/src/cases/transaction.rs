@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mmate_core::{
     Batch, BatchPolicy, Envelope, HandlerError, Json, State, Subscription, SubscriptionBuilder,
 };
-use mmate_idempotency::{GroupCommit, Transactional, Tx};
+use mmate_idempotency::{GroupCommit, PostgresStore, Store, Transactional, Tx};
 use sqlx::Postgres;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::Semaphore;
@@ -31,6 +31,7 @@ const ONE: &str = "by hand, a transaction each, 1 connection";
 const FOUR: &str = "by hand, a transaction each, 4 connections";
 const EIGHT: &str = "by hand, a transaction each, 8 connections";
 const SIXTEEN: &str = "by hand, a transaction each, 16 connections";
+const ALL_COLUMNS: &str = "by hand, a transaction each with mmate's record, 4 connections";
 const GROUPS_BY_HAND: &str = "by hand, up to 100 in a transaction, 4 connections";
 const EACH: &str = "mmate, a transaction each, 4 connections";
 const GROUPS: &str = "mmate, group commit, 4 connections";
@@ -45,11 +46,12 @@ pub(crate) fn each() -> Case {
         contenders: vec![
             Contender::new(GROUPS, |servers| in_groups(servers, 100, 4)),
             Contender::new(EACH, |servers| one_by_one(servers, 4)),
+            Contender::new(ALL_COLUMNS, |servers| by_hand(servers, 4, CLAIM_WITH_ALL_COLUMNS)),
             Contender::new(GROUPS_BY_HAND, |servers| groups(servers, MESSAGES, 4)),
-            Contender::new(ONE, |servers| by_hand(servers, 1)),
-            Contender::new(FOUR, |servers| by_hand(servers, 4)),
-            Contender::new(EIGHT, |servers| by_hand(servers, 8)),
-            Contender::new(SIXTEEN, |servers| by_hand(servers, 16)),
+            Contender::new(ONE, |servers| by_hand(servers, 1, CLAIM)),
+            Contender::new(FOUR, |servers| by_hand(servers, 4, CLAIM)),
+            Contender::new(EIGHT, |servers| by_hand(servers, 8, CLAIM)),
+            Contender::new(SIXTEEN, |servers| by_hand(servers, 16, CLAIM)),
         ],
         goals: vec![
             goal(
@@ -224,12 +226,23 @@ pub(super) async fn in_batches(servers: Servers, size: usize) -> Result<Sample> 
     Ok(sample)
 }
 
+/// The id, and nothing else.
+const CLAIM: &str = "INSERT INTO bench_ids (scope, id) VALUES ('bench', $1) ON CONFLICT DO NOTHING";
+
+/// All that mmate's record tells of a message to whoever looks for it later.
+const CLAIM_WITH_ALL_COLUMNS: &str = "INSERT INTO processed_messages (scope, message_id, status, processed_at, \
+     service_name, subscription, instance, correlation_id, message_type, fingerprint, owner, fence, attempt, taken_over, \
+     claimed_at, lease_until, expires_at) VALUES ('bench', $1, 'done', now(), 'bench', 'bench.orders', 'host.4711', $1, \
+     'OrderCreated', decode(md5($1), 'hex'), decode(md5($1), 'hex'), 1843200000000000, 1, false, 1800000000000, \
+     1800000000000, 1800604800000) ON CONFLICT DO NOTHING";
+
 /// What a careful team writes: begin, insert the id, apply the effect if it was new, commit,
 /// acknowledge; on so many connections.
-async fn by_hand(servers: Servers, connections: u32) -> Result<Sample> {
+async fn by_hand(servers: Servers, connections: u32, claim: &'static str) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     let queue = Queue::filled(servers.amqp()?, messages).await?;
     let pool = database(&servers, connections).await?;
+    PostgresStore::new(pool.clone()).migrate().await?;
     let mut consumer = Consumer::of(queue).await?;
     let progress = Progress::new(messages);
     let slots = Arc::new(Semaphore::new(connections as usize));
@@ -246,12 +259,7 @@ async fn by_hand(servers: Servers, connections: u32) -> Result<Sample> {
             let id = delivery.properties.message_id().clone().ok_or("a message without an id")?;
             let order: Order = Envelope::from_json(delivery.data)?.payload()?;
             let mut tx = pool.begin().await?;
-            let claimed = sqlx::query(
-                "INSERT INTO bench_ids (scope, id) VALUES ('bench', $1) ON CONFLICT DO NOTHING",
-            )
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
+            let claimed = sqlx::query(claim).bind(id.as_str()).execute(&mut *tx).await?;
             if claimed.rows_affected() == 1 {
                 sqlx::query(INSERT)
                     .bind(&order.order_id)
