@@ -2,9 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::SqlitePool;
-
-use crate::database;
+use crate::database::{Database, Rows};
 use crate::input::Ledger;
 use crate::options::StrategyChoice;
 
@@ -26,12 +24,11 @@ pub(crate) struct Verdict {
 
 /// Holds the tables against what was published.
 pub(crate) async fn verdict(
-    pool: &SqlitePool,
+    database: &Database,
     ledger: &Ledger,
     dead: &DeadLetters,
 ) -> sqlx::Result<Verdict> {
-    let effects = database::effects(pool).await?;
-    let audited = database::audited(pool).await?;
+    let Rows { effects, audited } = database.rows().await?;
     let mut verdict = Verdict {
         effects: effects.iter().map(|(_, rows)| rows.unsigned_abs()).sum(),
         lost: missing(&effects, &audited, ledger, dead),
@@ -48,12 +45,11 @@ pub(crate) async fn verdict(
 
 /// How many published messages have neither an effect nor a dead letter yet.
 pub(crate) async fn outstanding(
-    pool: &SqlitePool,
+    database: &Database,
     ledger: &Ledger,
     dead: &DeadLetters,
 ) -> sqlx::Result<usize> {
-    let effects = database::effects(pool).await?;
-    let audited = database::audited(pool).await?;
+    let Rows { effects, audited } = database.rows().await?;
     Ok(missing(&effects, &audited, ledger, dead).len())
 }
 

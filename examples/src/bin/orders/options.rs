@@ -25,8 +25,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<String>,
 
-    /// Where it is kept which messages were handled: sqlite:PATH or memory. The shop's own tables
-    /// are in the same SQLite file; with memory they are in a temporary one
+    /// Where it is kept which messages were handled: sqlite:PATH, postgres://…, mysql://…, redis://…
+    /// or memory. The shop's own tables are in the same database; with Redis or memory they are in a
+    /// temporary file, and each run begins anew
     #[arg(long, default_value = "sqlite:orders.db")]
     pub(crate) store: StoreChoice,
 
@@ -70,10 +71,19 @@ impl Options {
 pub(crate) enum StrategyChoice {
     /// Record and effect in one database transaction: exactly one effect, whatever crashes
     Transactional,
+    /// The same, with one commit for what comes together
+    Grouped,
     /// Claim, handle, complete in a store of its own: one effect unless the process dies in between
     Tracked,
     /// Not at all: shows what happens without
     None,
+}
+
+impl StrategyChoice {
+    /// Whether the record is in the transaction of the effect.
+    pub(crate) fn is_in_transaction(self) -> bool {
+        matches!(self, Self::Transactional | Self::Grouped)
+    }
 }
 
 /// How the topology is printed.
@@ -90,6 +100,10 @@ pub(crate) enum TopologyFormat {
 pub(crate) enum StoreChoice {
     Memory,
     Sqlite(PathBuf),
+    /// The URL of a PostgreSQL or a MariaDB.
+    Server(String),
+    /// The URL of a Redis.
+    Redis(String),
 }
 
 impl FromStr for StoreChoice {
@@ -98,7 +112,13 @@ impl FromStr for StoreChoice {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("a store is `memory` or `sqlite:PATH`, such as sqlite:orders.db".to_owned()),
+            Some(("postgres" | "postgresql" | "mysql" | "mariadb", _)) => {
+                Ok(Self::Server(text.to_owned()))
+            }
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(text.to_owned())),
+            _ => Err("a store is `memory`, `sqlite:PATH` such as sqlite:orders.db, redis://…, \
+                      postgres://… or mysql://…"
+                .to_owned()),
         }
     }
 }

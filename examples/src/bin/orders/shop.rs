@@ -6,9 +6,9 @@ use mmate_core::{
 };
 use mmate_idempotency::Tx;
 use serde::Deserialize;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::Pool;
 
-use crate::database;
+use crate::database::Tables;
 
 /// The subscriptions that overlap: `order.created.us-west` comes through all three.
 pub(crate) const OVERLAPPING: [(&str, &str); 3] =
@@ -70,65 +70,65 @@ impl FromContext for Through {
 }
 
 /// Applies an event within the transaction that also holds the record of it.
-pub(crate) async fn apply_in_transaction(
+pub(crate) async fn apply_in_transaction<DB: Tables>(
     Json(event): Json<ShopEvent>,
     meta: Meta,
     through: Through,
-    mut tx: Tx<Sqlite>,
+    mut tx: Tx<DB>,
 ) -> Result<(), HandlerError> {
-    apply(&mut tx, &event, &meta, &through).await
+    apply::<DB>(&mut tx, &event, &meta, &through).await
 }
 
 /// Applies an event in a transaction of its own.
-pub(crate) async fn apply_alone(
+pub(crate) async fn apply_alone<DB: Tables>(
     Json(event): Json<ShopEvent>,
     meta: Meta,
     through: Through,
-    State(pool): State<SqlitePool>,
+    State(pool): State<Pool<DB>>,
 ) -> Result<(), HandlerError> {
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    apply(&mut tx, &event, &meta, &through).await?;
+    let mut tx = DB::begin_writing(&pool).await?;
+    apply::<DB>(&mut tx, &event, &meta, &through).await?;
     tx.commit().await?;
     Ok(())
 }
 
 /// Notes an event in the audit log, within the transaction that also holds the record of it.
-pub(crate) async fn note_in_transaction(
+pub(crate) async fn note_in_transaction<DB: Tables>(
     envelope: Envelope,
     through: Through,
-    mut tx: Tx<Sqlite>,
+    mut tx: Tx<DB>,
 ) -> Result<(), HandlerError> {
-    Ok(database::note(&mut tx, &envelope.message_type, &through).await?)
+    Ok(DB::note(&mut tx, &envelope.message_type, &through).await?)
 }
 
 /// Notes an event in the audit log.
-pub(crate) async fn note_alone(
+pub(crate) async fn note_alone<DB: Tables>(
     envelope: Envelope,
     through: Through,
-    State(pool): State<SqlitePool>,
+    State(pool): State<Pool<DB>>,
 ) -> Result<(), HandlerError> {
     let mut connection = pool.acquire().await?;
-    Ok(database::note(&mut connection, &envelope.message_type, &through).await?)
+    Ok(DB::note(&mut connection, &envelope.message_type, &through).await?)
 }
 
 /// What an event does: a row in the effect table that shows it, and the shop's own tables.
 ///
 /// Events may come out of order, so changes of a quantity are added up, and the status is that of
 /// the highest version.
-async fn apply(
-    connection: &mut SqliteConnection,
+async fn apply<DB: Tables>(
+    connection: &mut DB::Connection,
     event: &ShopEvent,
     meta: &Meta,
     through: &Through,
 ) -> Result<(), HandlerError> {
-    database::add_effect(connection, through).await?;
+    DB::add_effect(connection, through).await?;
     if let Some(order_id) = &event.order_id {
         let status = meta.message_type.as_deref().unwrap_or("unknown");
-        database::change_order(connection, order_id, status, event).await?;
+        DB::change_order(connection, order_id, status, event).await?;
     }
     if let Some(sku) = &event.sku {
         let change = event.delivered - event.quantity_change;
-        database::change_stock(connection, sku, change).await?;
+        DB::change_stock(connection, sku, change).await?;
     }
     Ok(())
 }

@@ -1,18 +1,19 @@
 //! The running system: the service's instances, a publisher, and the wait until all is done.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use mmate_core::{Counts, Publisher, Running, Service, SubscriptionBuilder, Topology, Transport};
-use mmate_idempotency::{MemoryStore, SqliteStore, Tracked, Transactional};
-use sqlx::SqlitePool;
+use mmate_idempotency::{
+    GroupCommit, MemoryStore, MySqlStore, PostgresStore, RedisStore, SqliteStore, Tracked, Transactional,
+};
+use sqlx::{Pool, SqlitePool};
 use tempfile::TempDir;
 
 use crate::check::{self, DeadLetters};
-use crate::database;
+use crate::database::{Database, RECORDS, Tables};
 use crate::input::Ledger;
 use crate::options::{Failure, Options, StoreChoice, StrategyChoice};
 use crate::shop;
@@ -26,15 +27,8 @@ const QUIET: Duration = Duration::from_millis(600);
 pub(crate) struct System {
     publisher: Publisher,
     instances: Vec<Running>,
-    database: SqlitePool,
+    database: Database,
     _temporary: Option<TempDir>,
-}
-
-/// What makes the subscriptions of each instance idempotent.
-enum Strategy {
-    Transactional(Transactional<sqlx::Sqlite>),
-    Tracked(Tracked),
-    None,
 }
 
 impl System {
@@ -42,34 +36,19 @@ impl System {
         options: &Options,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, Failure> {
-        let (path, temporary) = database_path(options)?;
-        let writers = match options.strategy {
-            StrategyChoice::Transactional => 4,
-            StrategyChoice::Tracked | StrategyChoice::None => 1,
-        };
-        let database = database::open(&path, writers, options.fresh).await?;
-        let strategy = match (options.strategy, &options.store) {
-            (StrategyChoice::Transactional, StoreChoice::Sqlite(_)) => {
-                Strategy::Transactional(Transactional::new(database.clone()))
-            }
-            (StrategyChoice::Transactional, StoreChoice::Memory) => {
-                return Err("the transactional strategy keeps its records in the database of the \
-                            effects; use --store sqlite:PATH, or --strategy tracked"
-                    .into());
-            }
-            (StrategyChoice::Tracked, StoreChoice::Memory) => {
-                Strategy::Tracked(Tracked::new(MemoryStore::new()))
-            }
-            (StrategyChoice::Tracked, StoreChoice::Sqlite(path)) => {
-                Strategy::Tracked(Tracked::new(SqliteStore::open(path).await?))
-            }
-            (StrategyChoice::None, _) => Strategy::None,
-        };
-
+        let (database, temporary) = open(options).await?;
         let mut instances = Vec::new();
-        for number in 1..=options.instances {
-            let service = strategy.service(&database).instance(format!("{SERVICE}-{number}"));
-            instances.push(service.start(Arc::clone(&transport)).await?);
+        let mut start = async |services: Vec<Service>| -> Result<(), Failure> {
+            for (number, service) in (1..).zip(services) {
+                let service = service.instance(format!("{SERVICE}-{number}"));
+                instances.push(service.start(Arc::clone(&transport)).await?);
+            }
+            Ok(())
+        };
+        match &database {
+            Database::Sqlite(pool) => start(services(options, pool).await?).await?,
+            Database::Postgres(pool) => start(services(options, pool).await?).await?,
+            Database::MySql(pool) => start(services(options, pool).await?).await?,
         }
         let publisher = Publisher::connect(&transport, "storefront").await?;
         Ok(Self { publisher, instances, database, _temporary: temporary })
@@ -79,7 +58,7 @@ impl System {
         &self.publisher
     }
 
-    pub(crate) fn database(&self) -> &SqlitePool {
+    pub(crate) fn database(&self) -> &Database {
         &self.database
     }
 
@@ -152,26 +131,58 @@ impl System {
 /// What the service uses on the broker. Neither that nor the database is connected to.
 pub(crate) fn topology(transport: &impl Transport) -> Result<Topology, Failure> {
     let nowhere = SqlitePool::connect_lazy("sqlite::memory:")?;
-    Ok(Strategy::None.service(&nowhere).topology().on(transport))
+    Ok(service(&Strategy::None, &nowhere).topology().on(transport))
 }
 
-impl Strategy {
-    /// The service with its four subscriptions.
-    fn service(&self, pool: &SqlitePool) -> Service {
-        let mut service = Service::new(SERVICE).state(pool.clone());
-        for subscription in shop::overlapping() {
-            service = service.subscribe(match self {
-                Self::Transactional(_) => {
-                    self.guard(subscription).handler(shop::apply_in_transaction)
-                }
-                Self::Tracked(_) | Self::None => {
-                    self.guard(subscription).handler(shop::apply_alone)
-                }
-            });
+/// The shop's database. What is not to be remembered is in a temporary one.
+async fn open(options: &Options) -> Result<(Database, Option<TempDir>), Failure> {
+    let writers = match options.strategy {
+        StrategyChoice::Transactional | StrategyChoice::Grouped => 4,
+        StrategyChoice::Tracked | StrategyChoice::None => 1,
+    };
+    match (&options.store, options.strategy) {
+        (StoreChoice::Memory | StoreChoice::Redis(_), strategy) if strategy.is_in_transaction() => {
+            Err("this strategy keeps its records in the database of the effects; use --store \
+                 sqlite:PATH, postgres://… or mysql://…, or --strategy tracked"
+                .into())
         }
-        service.subscribe(match self {
-            Self::Transactional(_) => self.guard(shop::audit()).handler(shop::note_in_transaction),
-            Self::Tracked(_) | Self::None => self.guard(shop::audit()).handler(shop::note_alone),
+        (StoreChoice::Memory | StoreChoice::Redis(_), _) | (_, StrategyChoice::None) => {
+            let folder = TempDir::new()?;
+            let path = folder.path().join("orders.db");
+            Ok((Database::sqlite(&path, writers, false).await?, Some(folder)))
+        }
+        (StoreChoice::Sqlite(path), _) => {
+            Ok((Database::sqlite(path, writers, options.fresh).await?, None))
+        }
+        (StoreChoice::Server(url), _) => Ok((Database::server(url, options.fresh).await?, None)),
+    }
+}
+
+/// What makes the subscriptions of each instance idempotent.
+enum Strategy<DB: Tables> {
+    Transactional(Transactional<DB>),
+    Tracked(Tracked),
+    None,
+}
+
+impl<DB: Tables> Strategy<DB> {
+    async fn new(options: &Options, pool: &Pool<DB>) -> Result<Self, Failure> {
+        let transactional = || {
+            let strategy = Transactional::new(pool.clone());
+            match &options.store {
+                // Where others may have a table of the usual name.
+                StoreChoice::Server(_) => strategy.table(RECORDS),
+                _ => Ok(strategy),
+            }
+        };
+        Ok(match options.strategy {
+            StrategyChoice::Transactional => Self::Transactional(transactional()?),
+            StrategyChoice::Grouped => {
+                let groups = GroupCommit::default();
+                Self::Transactional(transactional()?.group_commit(groups))
+            }
+            StrategyChoice::Tracked => Self::Tracked(tracked(&options.store).await?),
+            StrategyChoice::None => Self::None,
         })
     }
 
@@ -184,15 +195,46 @@ impl Strategy {
     }
 }
 
-/// The database's file. What is not to be remembered is in a temporary one.
-fn database_path(options: &Options) -> Result<(PathBuf, Option<TempDir>), Failure> {
-    match &options.store {
-        StoreChoice::Sqlite(path) if options.strategy != StrategyChoice::None => {
-            Ok((path.clone(), None))
+async fn tracked(store: &StoreChoice) -> Result<Tracked, Failure> {
+    Ok(match store {
+        StoreChoice::Memory => Tracked::new(MemoryStore::new()),
+        StoreChoice::Sqlite(path) => Tracked::new(SqliteStore::open(path).await?),
+        StoreChoice::Redis(url) => {
+            // The shop's tables are not kept, so nor are the records.
+            let run = format!("shop-{}", uuid::Uuid::now_v7().simple());
+            Tracked::new(RedisStore::connect(url).await?.prefix(run)?.window(OF_A_RUN))
         }
-        StoreChoice::Sqlite(_) | StoreChoice::Memory => {
-            let folder = TempDir::new()?;
-            Ok((folder.path().join("orders.db"), Some(folder)))
-        }
+        StoreChoice::Server(url) => match url.split_once(':') {
+            Some(("mysql" | "mariadb", _)) => {
+                Tracked::new(MySqlStore::connect(url).await?.table(RECORDS)?)
+            }
+            _ => Tracked::new(PostgresStore::connect(url).await?.table(RECORDS)?),
+        },
+    })
+}
+
+/// For how long a server keeps the records of a run that nobody asks for any more.
+const OF_A_RUN: Duration = Duration::from_secs(2 * 24 * 3600);
+
+/// As many as there are to be instances. They share one strategy.
+async fn services<DB: Tables>(options: &Options, pool: &Pool<DB>) -> Result<Vec<Service>, Failure> {
+    let strategy = Strategy::new(options, pool).await?;
+    Ok((0..options.instances).map(|_| service(&strategy, pool)).collect())
+}
+
+/// The service with its four subscriptions.
+fn service<DB: Tables>(strategy: &Strategy<DB>, pool: &Pool<DB>) -> Service {
+    let mut service = Service::new(SERVICE).state(pool.clone());
+    for subscription in shop::overlapping() {
+        let subscription = strategy.guard(subscription);
+        service = service.subscribe(match strategy {
+            Strategy::Transactional(_) => subscription.handler(shop::apply_in_transaction::<DB>),
+            Strategy::Tracked(_) | Strategy::None => subscription.handler(shop::apply_alone::<DB>),
+        });
     }
+    let audit = strategy.guard(shop::audit());
+    service.subscribe(match strategy {
+        Strategy::Transactional(_) => audit.handler(shop::note_in_transaction::<DB>),
+        Strategy::Tracked(_) | Strategy::None => audit.handler(shop::note_alone::<DB>),
+    })
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod servers;
+mod tour;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -44,7 +47,7 @@ impl Shop {
 
     /// The first lines of the events that come with the example.
     fn some_events(&self, lines: usize) -> PathBuf {
-        let all = include_str!("../data/orders.jsonl");
+        let all = include_str!("../../data/orders.jsonl");
         let path = self.path("events.jsonl");
         let some: String = all.split_inclusive('\n').take(lines).collect();
         std::fs::write(&path, some).unwrap();
@@ -128,6 +131,7 @@ fn every_strategy_and_store_is_clean_under_chaos_with_four_instances() {
     let events = shop.some_events(1_000);
     for choice in [
         ["--strategy", "transactional", "--store", "sqlite:a.db"],
+        ["--strategy", "grouped", "--store", "sqlite:g.db"],
         ["--strategy", "tracked", "--store", "sqlite:b.db"],
         ["--strategy", "tracked", "--store", "memory"],
     ] {
@@ -256,7 +260,9 @@ fn what_cannot_run_is_told_in_one_sentence_and_exits_with_2() {
     let wrong_password = format!("amqp://guest:hunter2@{host}");
     for (arguments, expected) in [
         (&["--input", "nowhere.jsonl"][..], "cannot read nowhere.jsonl"),
-        (&["--store", "oracle"], "`memory` or `sqlite:PATH`"),
+        (&["--store", "oracle"], "a store is `memory`, `sqlite:PATH`"),
+        (&["--strategy", "grouped", "--store", "redis://127.0.0.1:1/"], "use --store sqlite:PATH"),
+        (&["--store", "postgres://nobody@127.0.0.1:1/x"], "cannot use the database"),
         (&["--store", "memory"], "use --store sqlite:PATH"),
         (&["--store", "sqlite:no/such/folder/x.db"], "no/such/folder/x.db"),
         (&["--broker", "http://localhost"], "scheme is neither amqp nor amqps"),
@@ -330,7 +336,7 @@ fn effects(database: &Path) -> i64 {
         .block_on(async {
             let options = SqliteConnectOptions::new().filename(database).read_only(true);
             let mut connection = SqliteConnection::connect_with(&options).await?;
-            sqlx::query_scalar("SELECT count(*) FROM effects").fetch_one(&mut connection).await
+            sqlx::query_scalar("SELECT count(*) FROM shop_effects").fetch_one(&mut connection).await
         })
         .unwrap_or(0)
 }
