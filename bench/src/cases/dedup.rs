@@ -7,7 +7,7 @@ use super::{fresh, goal};
 use crate::Result;
 use crate::by_hand::{Consumer, ack};
 use crate::contest::{Case, Contender};
-use crate::figures::{RATE, Sample};
+use crate::figures::{Figure, RATE, Sample};
 use crate::goal::{Bound, Compare};
 use crate::message::Order;
 use crate::progress::Progress;
@@ -22,6 +22,8 @@ const REDIS: &str = "mmate, Tracked in Redis";
 const SET_NX: &str = "lapin and SET NX, one after the other";
 const AGAIN: &str = "mmate, duplicates of what was lately done";
 const AGAIN_REDIS: &str = "mmate, the same with records in Redis";
+
+const CPU_OF_REDIS: Figure = "µs of Redis's CPU/message";
 
 pub(crate) fn memory() -> Case {
     Case {
@@ -92,7 +94,21 @@ pub(super) async fn in_redis(servers: Servers, concurrency: usize) -> Result<Sam
     let finish = |s: SubscriptionBuilder| {
         s.idempotent(Tracked::new(store)).concurrency(concurrency).handler(service::handle)
     };
-    service::measured(&servers, queue, messages, finish).await
+    let before = cpu_of_redis(&servers).await?;
+    let sample = service::measured(&servers, queue, messages, finish).await?;
+    #[expect(clippy::cast_precision_loss, reason = "a number of messages")]
+    let each = (cpu_of_redis(&servers).await? - before) * 1e6 / messages as f64;
+    Ok(sample.with(CPU_OF_REDIS, each))
+}
+
+/// What Redis has used up to now, in seconds.
+async fn cpu_of_redis(servers: &Servers) -> Result<f64> {
+    let client = redis::Client::open(servers.redis()?)?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let told: String = redis::cmd("INFO").arg("cpu").query_async(&mut connection).await?;
+    let of = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
+    let used: Option<Vec<f64>> = ["used_cpu_user:", "used_cpu_sys:"].into_iter().map(of).collect();
+    Ok(used.ok_or("Redis does not tell its CPU")?.iter().sum())
 }
 
 pub(crate) fn duplicates() -> Case {

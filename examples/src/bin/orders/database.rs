@@ -141,8 +141,7 @@ macro_rules! tables {
             }
 
             async fn rows(pool: &Pool<Self>, table: &str) -> sqlx::Result<Vec<(String, i64)>> {
-                let count =
-                    format!("SELECT message_id, count(*) FROM {table} GROUP BY message_id");
+                let count = format!("SELECT message_id, count(*) FROM {table} GROUP BY message_id");
                 sqlx::query_as(AssertSqlSafe(count)).fetch_all(pool).await
             }
         }
@@ -232,8 +231,9 @@ impl Database {
 const CONNECTIONS: u32 = 8;
 
 async fn connect<DB: Tables>(url: &str, fresh: bool) -> Result<Pool<DB>, Failure> {
-    let options: <DB::Connection as Connection>::Options =
-        url.parse().map_err(|error: sqlx::Error| format!("cannot read the database's URL: {error}"))?;
+    let options: <DB::Connection as Connection>::Options = url
+        .parse()
+        .map_err(|error: sqlx::Error| format!("cannot read the database's URL: {error}"))?;
     let pool = PoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
     let pool = pool.map_err(|error| format!("cannot use the database: {error}"))?;
     make(&pool, fresh).await?;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use mmate_core::{Counts, Publisher, Running, Service, SubscriptionBuilder, Topology, Transport};
 use mmate_idempotency::{
-    GroupCommit, MemoryStore, MySqlStore, PostgresStore, RedisStore, SqliteStore, Tracked, Transactional,
+    GroupCommit, MemoryStore, MySqlStore, PostgresStore, RedisStore, SqliteStore, Tracked,
+    Transactional,
 };
 use sqlx::{Pool, SqlitePool};
 use tempfile::TempDir;
