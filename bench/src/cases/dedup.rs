@@ -20,6 +20,7 @@ const PLAIN: &str = "mmate, no idempotency";
 const MEMORY: &str = "mmate, Tracked in memory";
 const REDIS: &str = "mmate, Tracked in Redis";
 const SET_NX: &str = "lapin and SET NX, one after the other";
+const FIRST: &str = "mmate, no idempotency, counted alike";
 const AGAIN: &str = "mmate, duplicates of what was lately done";
 const AGAIN_REDIS: &str = "mmate, the same with records in Redis";
 
@@ -117,7 +118,7 @@ pub(crate) fn duplicates() -> Case {
         curve: None,
         title: "duplicates of what this process has lately done",
         contenders: vec![
-            Contender::new(PLAIN, plain),
+            Contender::new(FIRST, first),
             Contender::new(AGAIN, |servers| async move {
                 again(servers, Tracked::new(MemoryStore::new().capacity(1_000_000))).await
             }),
@@ -132,7 +133,7 @@ pub(crate) fn duplicates() -> Case {
                 "P7",
                 "records in memory, beside first deliveries",
                 AGAIN,
-                &[PLAIN],
+                &[FIRST],
                 RATE,
                 Compare::Ratio,
                 Bound::AtLeast(0.95),
@@ -141,7 +142,7 @@ pub(crate) fn duplicates() -> Case {
                 "P7",
                 "records in Redis, beside first deliveries",
                 AGAIN_REDIS,
-                &[PLAIN],
+                &[FIRST],
                 RATE,
                 Compare::Ratio,
                 Bound::AtLeast(0.95),
@@ -157,6 +158,15 @@ async fn plain(servers: Servers) -> Result<Sample> {
 }
 
 /// Handles each message, and then all of them again.
+/// With the same middleware as the copies, which counts them.
+async fn first(servers: Servers) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::filled(servers.amqp()?, messages).await?;
+    let counting = service::Counting(Progress::new(messages));
+    let finish = |s: SubscriptionBuilder| s.middleware(counting).handler(service::handle);
+    service::measured(&servers, queue, messages, finish).await
+}
+
 async fn again(servers: Servers, tracked: Tracked) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);
     for is_again in [false, true] {

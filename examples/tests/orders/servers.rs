@@ -7,7 +7,7 @@ use crate::{Shop, assert_clean, number};
 /// Clean under chaos with four instances, and then a second run on what the first one has left.
 fn assert_clean_twice(strategy: &str, store: &str) {
     let shop = Shop::new();
-    let events = shop.some_events(600);
+    let events = shop.some_events(300);
     let run = ["--json", "--strategy", strategy, "--store", store, "--input"];
     let run = [&run[..], &[events.to_str().unwrap()]].concat();
     let chaos = [&run[..], &["--fresh", "--chaos", "--instances", "4"]].concat();
@@ -37,7 +37,7 @@ fn on_mariadb_every_strategy_is_clean() {
 #[test]
 fn with_redis_each_run_is_clean_and_begins_anew() {
     let shop = Shop::new();
-    let (events, url) = (shop.some_events(600), redis_url());
+    let (events, url) = (shop.some_events(300), redis_url());
     let run = ["--json", "--strategy", "tracked", "--store", &url, "--chaos", "--instances", "4"];
     let run = [&run[..], &["--input", events.to_str().unwrap()]].concat();
     let (first, second) = (assert_clean(&shop.run(&run)), assert_clean(&shop.run(&run)));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mmate_core::{Context, DeadReason, HandlerError, Surroundings};
 
 use super::{Fingerprint, Key, MissingId};
@@ -40,10 +41,34 @@ impl Identity {
         context: &'a Context,
         lease: Duration,
     ) -> Result<Option<ClaimRequest<'a>>, HandlerError> {
-        let Some(key) = self.record_key(context, context.scope())? else { return Ok(None) };
+        let key = self.record_key(context, context.scope())?;
+        key.map(|key| self.claim_of(context, key, lease)).transpose()
+    }
+
+    /// The claim of a message with that key.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn claim_of<'a>(
+        &self,
+        context: &'a Context,
+        key: RecordKey,
+        lease: Duration,
+    ) -> Result<ClaimRequest<'a>, HandlerError> {
         let mut request = request(context, key, lease);
         request.fingerprint = self.fingerprint.of(context)?;
-        Ok(Some(request))
+        Ok(request)
+    }
+
+    /// What of a message is compared, as it came: what is equal in that has the same fingerprint. Nothing if nothing is
+    /// compared.
+    pub(super) fn content<'a>(&self, context: &'a Context) -> Option<(&'a str, &'a Bytes)> {
+        match self.fingerprint {
+            Fingerprint::Off => None,
+            Fingerprint::Payload | Fingerprint::Body => {
+                Some((context.message_type(), &context.message().body))
+            }
+        }
     }
 
     /// The message's key within a scope; `None` if it has none and is to go on without.

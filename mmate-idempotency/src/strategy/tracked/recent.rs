@@ -6,17 +6,18 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mmate_core::{Context, TraceParent};
 use tokio::time::Instant;
 
 use crate::protocol::{Digest, Seen, Time};
-use crate::store::{ClaimRequest, RecordKey, Store, moves_of_manual_clocks, wall_clock};
+use crate::store::{RecordKey, Store, moves_of_manual_clocks, wall_clock};
 use crate::sync::{Mutex, MutexGuard};
 
 /// For how long it is recognised, if nobody says otherwise.
 pub(super) const DEFAULT_RECALL: Duration = Duration::from_secs(60);
 
-/// How many are recognised, at least the later half of them. All of them take some 23 MB.
+/// How many are recognised, at least the later half of them. All of them take some 30 MB.
 const MOST: usize = 1 << 17;
 
 /// The keys that the store has said are done, or has taken as done. That is all that may be told without it: a record that
@@ -40,11 +41,29 @@ struct Tables {
     moves: u64,
 }
 
-/// The hash of a key and a fingerprint. Under another fingerprint nothing is found: of that only the store can tell.
+/// The hash of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place(u128);
+struct Place(u128);
+
+/// A message: where it is kept, and what its content is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    place: Place,
+    /// The hash of the content as it came, byte by byte: to compare it nothing is decoded.
+    bytes: u64,
+    fingerprint: Option<Digest>,
+}
+
+impl Spot {
+    /// With the fingerprint, now that it is known.
+    pub(super) fn with(self, fingerprint: Option<Digest>) -> Self {
+        Self { fingerprint, ..self }
+    }
+}
 
 struct Known {
+    bytes: u64,
+    fingerprint: Option<Digest>,
     since: Time,
     by: Arc<str>,
     trace: Option<TraceParent>,
@@ -68,47 +87,57 @@ impl Recent {
         }
     }
 
-    /// Where it is kept; nothing if nothing is.
-    pub(super) fn place(&self, key: &RecordKey, fingerprint: Option<Digest>) -> Option<Place> {
+    /// Of a message with this key and content; nothing if nothing is known of any.
+    pub(super) fn spot(&self, key: &RecordKey, content: Option<(&str, &Bytes)>) -> Option<Spot> {
         if self.recall.is_zero() {
             return None;
         }
-        let what = (key.scope(), key.id(), fingerprint);
+        let what = (key.scope(), key.id());
         let [first, second] = self.hashers.each_ref().map(|hasher| hasher.hash_one(what));
-        Some(Place(u128::from(first) << 64 | u128::from(second)))
+        let place = Place(u128::from(first) << 64 | u128::from(second));
+        // Of two contents under one key 64 bits tell which is which.
+        Some(Spot { place, bytes: self.hashers[0].hash_one(content), fingerprint: None })
     }
 
-    /// Since when it is done, if that is known.
-    pub(super) fn find(&self, request: &ClaimRequest<'_>) -> Option<Seen> {
-        let place = self.place(&request.key, request.fingerprint)?;
+    /// Since when it is done, if it is known, and came as it comes now.
+    pub(super) fn find(&self, spot: Spot) -> Option<Seen> {
+        self.find_if(spot, |known| known.bytes == spot.bytes)
+    }
+
+    /// The same if it came otherwise, such as with another time in it, and has this fingerprint all the same. With another
+    /// one nothing is found: of that only the store can tell.
+    pub(super) fn find_alike(&self, spot: Spot) -> Option<Seen> {
+        self.find_if(spot, |known| known.fingerprint == spot.fingerprint)
+    }
+
+    fn find_if(&self, spot: Spot, is_it: impl FnOnce(&Known) -> bool) -> Option<Seen> {
         let tables = self.tables();
-        let known = tables.young.get(&place).or_else(|| tables.old.get(&place))?;
+        let known = tables.young.get(&spot.place).or_else(|| tables.old.get(&spot.place))?;
         let seen = || {
             let Known { since, trace, .. } = *known;
             Seen { since, by: Arc::clone(&known.by), reply: None, trace }
         };
-        (known.until > Instant::now()).then(seen)
+        (is_it(known) && known.until > Instant::now()).then(seen)
     }
 
     /// The store has said so just now. What has a reply is left to the store, which keeps it.
-    pub(super) fn note(&self, request: &ClaimRequest<'_>, seen: &Seen) {
+    pub(super) fn note(&self, spot: Spot, seen: &Seen) {
         let Seen { since, ref by, ref reply, trace } = *seen;
-        if let Some(place) = self.place(&request.key, request.fingerprint)
-            && reply.is_none()
-            && since.until(wall_clock()) <= self.longest_ago
-        {
-            self.put(place, since, Arc::clone(by), trace);
+        if reply.is_none() && since.until(wall_clock()) <= self.longest_ago {
+            self.put(spot, since, Arc::clone(by), trace);
         }
     }
 
     /// The store has taken it as done, without a reply.
-    pub(super) fn note_done(&self, place: Place, context: &Context) {
-        self.put(place, wall_clock(), context.subscription().into(), context.trace_parent());
+    pub(super) fn note_done(&self, spot: Spot, context: &Context) {
+        self.put(spot, wall_clock(), context.subscription().into(), context.trace_parent());
     }
 
-    fn put(&self, place: Place, since: Time, by: Arc<str>, trace: Option<TraceParent>) {
+    fn put(&self, spot: Spot, since: Time, by: Arc<str>, trace: Option<TraceParent>) {
         let now = Instant::now();
-        let known = Known { since, by, trace, until: now + self.recall };
+        let Spot { place, bytes, fingerprint } = spot;
+        let until = now + self.recall;
+        let known = Known { bytes, fingerprint, since, by, trace, until };
         let mut tables = self.tables();
         if tables.young.len() >= MOST / 2 || tables.turn + self.recall < now {
             tables.old = std::mem::take(&mut tables.young);
@@ -144,9 +173,9 @@ mod tests {
     /// What the documentation says of its memory: two tables, each with as many places as a power of two that is no more
     /// than seven eighths full.
     #[test]
-    fn all_of_them_take_some_twenty_three_megabytes() {
+    fn all_of_them_take_some_thirty_megabytes() {
         let places = (MOST / 2 * 8 / 7).next_power_of_two();
         let bytes = 2 * places * (size_of::<(Place, Known)>() + 1);
-        assert!(bytes < 26_000_000, "{bytes}");
+        assert!(bytes < 31_000_000, "{bytes}");
     }
 }
