@@ -116,7 +116,7 @@ async fn a_message_takes_no_more_allocations_than_it_did() -> Result<()> {
         (
             "a message through a service with Tracked in memory",
             service(Some(tracked())).await?,
-            117.2,
+            115.9,
         ),
     ];
     for (what, count, _) in &counts {

@@ -139,7 +139,7 @@ impl Drop for Lease {
 
 impl Leases {
     async fn release(&self, permit: &Permit, patience: Patience) -> Result<Held, StoreError> {
-        ask(patience, "release a claim", self.store.release(permit)).await
+        ask(patience, "release a claim", self.store().release(permit)).await
     }
 
     async fn complete(
@@ -149,7 +149,7 @@ impl Leases {
         patience: Patience,
     ) -> Result<Held, StoreError> {
         let told = |error: &StoreError| self.note(error);
-        let call = || self.store.complete(permit, reply.cloned());
+        let call = || self.store().complete(permit, reply.cloned());
         outage::insist(patience, "complete a claim", told, call).await
     }
 

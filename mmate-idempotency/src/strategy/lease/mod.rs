@@ -101,18 +101,18 @@ impl Leases {
         patience: Patience,
     ) -> (Result<Claim, StoreError>, Instant) {
         let asking = Asking::new(self, request, patience);
-        let mut asked = Instant::now();
+        let mut asked = None;
         let told = |error: &StoreError| self.note(error);
         let call = || {
-            asked = Instant::now();
-            self.store.claim(request)
+            asked = Some(Instant::now());
+            self.store().claim(request)
         };
         let answer = outage::insist(patience, "claim a key", told, call).await;
         if let Ok(claim) = &answer {
             asking.answered();
             self.meters().claimed(claim);
         }
-        (answer, asked)
+        (answer, asked.unwrap_or_else(Instant::now))
     }
 
     pub(crate) fn status(&self, consequence: &str) -> Status {
@@ -127,8 +127,9 @@ impl Leases {
         self.store.name()
     }
 
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    /// By itself: asked through its `Arc`, each call would be in a box more.
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     fn note(&self, error: &StoreError) {
