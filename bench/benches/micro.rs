@@ -3,10 +3,12 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mmate_core::topic::{TopicPattern, TopicTable};
 use mmate_core::{
-    Envelope, HandlerError, InProcess, Json, MessageId, Outgoing, Service, Subscription,
+    Context, Envelope, HandlerError, InProcess, Json, MessageId, Middleware, Next, Outcome,
+    Outgoing, Service, Subscription, SubscriptionBuilder,
 };
 use mmate_idempotency::protocol::{Claim, Command, Owner, Retention, Time, step};
 use mmate_idempotency::store::{ClaimRequest, Claimant, RecordKey};
@@ -99,19 +101,34 @@ async fn ship(Json(order): Json<Order>) -> Result<(), HandlerError> {
     Ok(())
 }
 
+/// What a chain of middleware costs by itself.
+struct Nothing;
+
+#[async_trait]
+impl Middleware for Nothing {
+    async fn handle(&self, context: &mut Context, next: Next<'_>) -> Result<Outcome, HandlerError> {
+        next.run(context).await
+    }
+}
+
 /// From publishing to settling, in the broker in the process: the middleware chain and all around it.
 fn services(c: &mut Criterion) {
     const MESSAGES: u64 = 100;
     let runtime = Runtime::new().expect("a runtime starts");
     let mut group = c.benchmark_group("service, 100 messages");
     group.throughput(Throughput::Elements(MESSAGES));
-    for (name, tracked) in [("plain", false), ("Tracked in memory", true)] {
+    type Guard = fn(SubscriptionBuilder) -> SubscriptionBuilder;
+    let guards: [(&str, Guard); 3] = [
+        ("plain", |subscription| subscription),
+        ("five middlewares", |subscription| {
+            (0..5).fold(subscription, |subscription, _| subscription.middleware(Nothing))
+        }),
+        ("Tracked in memory", |s| s.idempotent(Tracked::new(MemoryStore::new()))),
+    ];
+    for (name, guard) in guards {
         let broker = InProcess::new();
         let subscription = Subscription::per_service("ship", ["order.created.*"]);
-        let subscription = match tracked {
-            true => subscription.idempotent(Tracked::new(MemoryStore::new())).handler(ship),
-            false => subscription.handler(ship),
-        };
+        let subscription = guard(subscription).handler(ship);
         let service = Service::new("shipping").subscribe(subscription);
         let running = runtime.block_on(service.start(broker.clone())).expect("it starts");
         let publisher = running.publisher();

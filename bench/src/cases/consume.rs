@@ -1,11 +1,15 @@
 //! Consuming with a typed handler, each message acknowledged on its own terms.
 
+use std::time::Duration;
+
 use lapin::options::BasicAckOptions;
 use mmate_core::{Envelope, SubscriptionBuilder};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{PREFETCH, goal};
 use crate::Result;
-use crate::by_hand::{Consumer, ack};
+use crate::by_hand::{Consumer, Source, ack};
 use crate::contest::{Case, Contender};
 use crate::figures::{ALLOCATIONS, CPU, RATE, Sample};
 use crate::goal::{Bound, Compare};
@@ -20,6 +24,8 @@ const MESSAGES: u64 = 100_000;
 const WRITTEN: &str = "lapin, acks written, not awaited";
 const DECODED: &str = "lapin, acks written, typed";
 const AWAITED: &str = "lapin, each ack awaited";
+const AWAITED_BY_TASKS: &str = "lapin, 64 tasks that each await their ack";
+const CHANNELS: &str = "lapin, typed, 4 channels, acked together per 100";
 const MULTIPLE: &str = "lapin, typed, acked together per 100";
 pub(crate) const MMATE: &str = "mmate, typed handler";
 
@@ -37,6 +43,8 @@ pub(crate) fn case() -> Case {
             Contender::new(MULTIPLE, |servers| {
                 bare(servers, Way { typed: true, acks: Acks::Together }, PREFETCH)
             }),
+            Contender::new(CHANNELS, |servers| channels(servers, 4)),
+            Contender::new(AWAITED_BY_TASKS, |servers| tasks(servers, 64)),
             Contender::new(AWAITED, |servers| {
                 bare(servers, Way { typed: true, acks: Acks::Awaited }, PREFETCH)
             }),
@@ -140,6 +148,70 @@ async fn bare(servers: Servers, way: Way, prefetch: u16) -> Result<Sample> {
     consumer.used_up().await?;
     Ok(sample)
 }
+
+/// So many tasks that share a consumer, and wait until their acknowledgement is written.
+async fn tasks(servers: Servers, count: u64) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::filled(servers.amqp()?, messages).await?;
+    let consumer = Consumer::of(queue).await?;
+    let progress = Progress::new(messages);
+    let mut running: JoinSet<Result<()>> = JoinSet::new();
+    for _ in 0..count {
+        let (mut source, progress) = (consumer.source(), progress.clone());
+        running.spawn(async move {
+            loop {
+                let delivery = source.next().await?;
+                let order: Order = Envelope::from_json(delivery.data)?.payload()?;
+                std::hint::black_box(order);
+                let options = BasicAckOptions::default();
+                source.channel.basic_ack(delivery.delivery_tag, options).await?;
+                progress.one();
+            }
+        });
+    }
+    let sample = progress.finished().await?;
+    running.shutdown().await;
+    consumer.used_up().await?;
+    Ok(sample)
+}
+
+/// So many consumers of one queue, each on a channel of its own, which acknowledge together.
+async fn channels(servers: Servers, count: u64) -> Result<Sample> {
+    let messages = servers.messages(MESSAGES);
+    let queue = Queue::filled(servers.amqp()?, messages).await?;
+    let progress = Progress::new(messages);
+    let mut running: JoinSet<Result<()>> = JoinSet::new();
+    for _ in 0..count {
+        let (mut source, progress) = (Source::of(&queue, PREFETCH).await?, progress.clone());
+        running.spawn(async move {
+            let mut since_ack = 0;
+            while !progress.is_complete() {
+                // When no more comes, others may have had the last one.
+                let Ok(next) = timeout(MOMENT, source.next()).await else { continue };
+                let delivery = next?;
+                let order: Order = Envelope::from_json(delivery.data)?.payload()?;
+                std::hint::black_box(order);
+                progress.one();
+                since_ack += 1;
+                if since_ack == 100 {
+                    since_ack = 0;
+                    ack(&source.channel, delivery.delivery_tag, true)?;
+                }
+            }
+            // All that is left.
+            ack(&source.channel, 0, true)?;
+            source.end().await
+        });
+    }
+    let sample = progress.finished().await?;
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    queue.used_up().await?;
+    Ok(sample)
+}
+
+const MOMENT: Duration = Duration::from_millis(20);
 
 pub(super) async fn mmate(servers: Servers, prefetch: u16) -> Result<Sample> {
     let messages = servers.messages(MESSAGES);

@@ -1,6 +1,7 @@
 //! Consuming with the effect and the record in one transaction of PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mmate_core::{
     Batch, BatchPolicy, Envelope, HandlerError, Json, State, Subscription, SubscriptionBuilder,
@@ -158,7 +159,17 @@ async fn reserve(
 
 /// Group commit, with up to so many messages in each of so many transactions.
 pub(super) async fn in_groups(servers: Servers, size: usize, connections: u32) -> Result<Sample> {
-    let groups = GroupCommit::up_to(size).in_flight(connections as usize);
+    lingering(servers, size, connections, Duration::ZERO).await
+}
+
+/// The same, where a group that is not full waits for so long.
+pub(super) async fn lingering(
+    servers: Servers,
+    size: usize,
+    connections: u32,
+    linger: Duration,
+) -> Result<Sample> {
+    let groups = GroupCommit::up_to(size).in_flight(connections as usize).linger(linger);
     let strategy = |pool| Transactional::new(pool).group_commit(groups);
     mmate(servers, connections, 512, strategy).await
 }

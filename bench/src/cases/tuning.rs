@@ -82,16 +82,20 @@ async fn waiting(servers: Servers, concurrency: u32) -> Result<Sample> {
 fn groups() -> Case {
     const SIZES: &[u32] = &[10, 30, 100, 200, 400];
     const CONNECTIONS: &[u32] = &[1, 2, 4, 8, 16];
+    const LINGERS: &[u32] = &[1, 3, 10];
     curve(
         "groups",
-        "messages a second against the size of a group, and against connections",
-        rate_against("messages in a transaction at the most, or connections"),
+        "messages a second against the size of a group, connections, and the linger",
+        rate_against("messages in a transaction at the most, connections, or ms"),
         vec![
             Contender::curve("group commit, 4 connections, size", SIZES, |servers, size| {
                 transaction::in_groups(servers, size as usize, 4)
             }),
             Contender::curve("group commit up to 100, connections", CONNECTIONS, |servers, n| {
                 transaction::in_groups(servers, 100, n)
+            }),
+            Contender::curve("group commit up to 100, linger in ms", LINGERS, |servers, ms| {
+                transaction::lingering(servers, 100, 4, Duration::from_millis(ms.into()))
             }),
             Contender::curve("a transaction each, connections", CONNECTIONS, |servers, n| {
                 transaction::one_by_one(servers, n)

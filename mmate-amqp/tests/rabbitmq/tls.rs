@@ -54,6 +54,12 @@ async fn a_broker_whose_certificate_verifies_is_spoken_to_over_tls() {
     let plan = plan("killed");
     connection.declare(&plan).await.unwrap();
     let mut consumer = connection.consume(&plan, 10).await.unwrap();
+    // A broker that is killed forgets what it was told within the last second or so.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        connection.publish(event(&plan, "before")).await.unwrap();
+        ack(next(&mut consumer).await).await;
+    }
     server.kill();
     let _server = blocking(move || {
         server.start_again().unwrap();
@@ -61,9 +67,15 @@ async fn a_broker_whose_certificate_verifies_is_spoken_to_over_tls() {
     })
     .await;
     connection.publish(event(&plan, "after")).await.unwrap();
-    let delivery = next(&mut consumer).await;
-    assert_eq!(id_of(&delivery), "after");
-    ack(delivery).await;
+    // Acknowledgements are lost with the connection: those before may be shown again.
+    loop {
+        let delivery = next(&mut consumer).await;
+        let is_after = id_of(&delivery) == "after";
+        ack(delivery).await;
+        if is_after {
+            break;
+        }
+    }
     connection.close().await;
 }
 

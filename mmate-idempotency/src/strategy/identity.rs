@@ -36,6 +36,7 @@ impl Identity {
     ///
     /// # Errors
     /// Permanent ones: nothing of a message changes by showing it again.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
     pub(super) fn claim<'a>(
         &self,
         context: &'a Context,
