@@ -50,7 +50,8 @@ use crate::protocol::{Claim, Held, Retention};
 #[derive(Clone)]
 pub struct PostgresStore(Coalescer<Records>);
 
-/// How many connections of its own a store has at most.
+/// How many connections of its own a store has at most. Groups on PostgreSQL with two cores are
+/// fastest on four (`docs/performance/groups.md`), and calls that come together share one.
 const CONNECTIONS: usize = 4;
 
 /// How many calls are answered in one round trip at most.
