@@ -1,6 +1,6 @@
 //! Messages of clients that do as they like.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -15,7 +15,10 @@ use crate::support::{
 };
 
 /// A client that writes AMQP by hand, and so whatever bytes it likes.
-struct Handwriting(TcpStream);
+struct Handwriting {
+    stream: TcpStream,
+    published: u64,
+}
 
 /// An AMQP short string.
 fn short(bytes: &[u8]) -> Vec<u8> {
@@ -30,8 +33,9 @@ fn long(bytes: &[u8]) -> Vec<u8> {
 impl Handwriting {
     fn connect(url: &str) -> Self {
         let authority = url.split(['@', '/']).nth(3).unwrap();
-        let mut this = Self(TcpStream::connect(authority).unwrap());
-        this.0.write_all(b"AMQP\x00\x00\x09\x01").unwrap();
+        let stream = TcpStream::connect(authority).unwrap();
+        let mut this = Self { stream, published: 0 };
+        this.stream.write_all(b"AMQP\x00\x00\x09\x01").unwrap();
         this.expect([10, 10]);
         let plain = [short(b"PLAIN"), long(b"\0guest\0guest"), short(b"en_US")].concat();
         this.call(0, [10, 11], &[long(b""), plain].concat());
@@ -41,6 +45,8 @@ impl Handwriting {
         this.expect([10, 41]);
         this.call(1, [20, 10], &short(b""));
         this.expect([20, 11]);
+        this.call(1, [85, 10], &[0]);
+        this.expect([85, 11]);
         this
     }
 
@@ -52,10 +58,19 @@ impl Handwriting {
         let header = [&[0, 60, 0, 0][..], &size, &flags.to_be_bytes(), properties].concat();
         self.write(2, 1, &header);
         self.write(3, 1, body);
+        self.published += 1;
     }
 
-    /// Returns when the broker has seen everything.
+    /// Returns when the broker has everything: what a channel has not handed to a queue when it is closed may be lost.
     fn close(mut self) {
+        let mut confirmed = BTreeSet::new();
+        while confirmed.len() as u64 != self.published {
+            let payload = self.read();
+            assert_eq!(payload[..4], [0, 60, 0, 80]);
+            let tag = u64::from_be_bytes(payload[4..12].try_into().unwrap());
+            let is_multiple = payload[12] & 1 == 1;
+            confirmed.extend(if is_multiple { 1..=tag } else { tag..=tag });
+        }
         self.call(1, [20, 40], &[vec![0, 200], short(b""), vec![0, 0, 0, 0]].concat());
         self.expect([20, 41]);
     }
@@ -66,16 +81,21 @@ impl Handwriting {
 
     fn write(&mut self, frame_type: u8, channel: u8, payload: &[u8]) {
         let frame = [&[frame_type, 0, channel], &long(payload)[..], &[0xCE]].concat();
-        self.0.write_all(&frame).unwrap();
+        self.stream.write_all(&frame).unwrap();
     }
 
     fn expect(&mut self, [class, method]: [u8; 2]) {
+        assert_eq!(self.read()[..4], [0, class, 0, method]);
+    }
+
+    /// What is in the next frame.
+    fn read(&mut self) -> Vec<u8> {
         let mut before = [0; 7];
-        self.0.read_exact(&mut before).unwrap();
+        self.stream.read_exact(&mut before).unwrap();
         let length = u32::from_be_bytes([before[3], before[4], before[5], before[6]]);
         let mut payload = vec![0; length as usize + 1];
-        self.0.read_exact(&mut payload).unwrap();
-        assert_eq!(payload[..4], [0, class, 0, method]);
+        self.stream.read_exact(&mut payload).unwrap();
+        payload
     }
 }
 

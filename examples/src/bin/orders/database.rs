@@ -247,7 +247,10 @@ async fn make<DB: Tables>(pool: &Pool<DB>, fresh: bool) -> sqlx::Result<()> {
         }
     }
     for table in TABLES {
-        DB::run(pool, table.to_owned()).await?;
+        // Of two that make a table at the same time, PostgreSQL refuses one: then it is there.
+        if DB::run(pool, table.to_owned()).await.is_err() {
+            DB::run(pool, table.to_owned()).await?;
+        }
     }
     Ok(())
 }
