@@ -9,7 +9,6 @@ pub struct Event {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[allow(dead_code, reason = "what a handler would use")]
 pub struct Order {
     order_id: String,
     sku: String,

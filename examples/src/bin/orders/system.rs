@@ -179,7 +179,8 @@ impl<DB: Tables> Strategy<DB> {
         Ok(match options.strategy {
             StrategyChoice::Transactional => Self::Transactional(transactional()?),
             StrategyChoice::Grouped => {
-                let groups = GroupCommit::default();
+                // One at a time: groups that change the same rows of the stock would wait for each other.
+                let groups = GroupCommit::default().in_flight(1);
                 Self::Transactional(transactional()?.group_commit(groups))
             }
             StrategyChoice::Tracked => Self::Tracked(tracked(&options.store).await?),
