@@ -1,10 +1,15 @@
 //! What mmate's examples share: how they begin and end, their log, the pages by which they are
-//! watched, a broker that misbehaves on demand, and a header that makes requests over HTTP idempotent.
+//! watched, their databases and stores by URL, who is signed in, a broker that misbehaves on demand, and a header that makes
+//! requests over HTTP idempotent.
 
 mod chaos;
+pub mod database;
 pub mod idempotency_key;
 pub mod monitor;
 pub mod program;
+pub mod sign_in;
+pub mod socket_client;
+pub mod sockets;
 pub mod stores;
 pub mod telemetry;
 

@@ -20,6 +20,8 @@
 //! # Ok::<(), mmate_test_support::StartError>(())
 //! ```
 //!
+//! A service of ours in a process of its own is a [`ServiceProcess`].
+//!
 //! A server ends with the value that stands for it. It ends too, and its folder is removed, when the test process panics,
 //! is interrupted or is killed.
 
@@ -34,6 +36,7 @@ mod program;
 mod rabbitmq;
 mod redis;
 mod server;
+mod service;
 mod shared;
 mod unique;
 
@@ -45,5 +48,6 @@ pub use postgresql::{PostgreSql, PostgreSqlOptions};
 pub use process::Minder;
 pub use rabbitmq::{RabbitMq, RabbitMqCluster, RabbitMqOptions, TlsListener};
 pub use redis::{Redis, RedisCluster, RedisOptions, RedisSentinel};
+pub use service::{Answer, ServiceProcess, until};
 pub use shared::{amqp_url, mariadb_url, postgres_url, redis_url};
 pub use unique::unique;

@@ -2,7 +2,8 @@
 
 use mmate_test_support::{PostgreSql, Redis};
 
-use crate::scene::{Program, Scene, assert_stored, until};
+use crate::scene::{Program, Scene, assert_stored};
+use mmate_test_support::until;
 
 /// Two listeners, and forty events that they have stored.
 fn two_at_work(scene: &Scene) -> (Program, [Program; 2]) {

@@ -1,6 +1,7 @@
 //! What a listener gets that was not there, or whose producer was not.
 
-use crate::scene::{Scene, assert_stored, until};
+use crate::scene::{Scene, assert_stored};
+use mmate_test_support::until;
 
 #[test]
 fn a_listener_that_was_away_gets_what_it_missed_and_no_more() {
@@ -27,7 +28,7 @@ fn a_producer_that_is_killed_has_lost_nothing_and_its_listeners_find_it_again() 
     let scene = Scene::new();
     let producer = scene.producer();
     producer.publish_numbers(0..20);
-    let address = producer.address.clone();
+    let address = producer.address().to_owned();
     let listener = scene.listener("a", &producer);
     producer.kill();
     until("the health", || !listener.is_healthy());

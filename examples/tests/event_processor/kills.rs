@@ -8,7 +8,8 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::scene::{Scene, assert_stored, until};
+use crate::scene::{Scene, assert_stored};
+use mmate_test_support::until;
 
 /// The table, with a trigger that notes every attempt to insert: the primary key hides those that
 /// were one too many.

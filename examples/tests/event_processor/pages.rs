@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, assert_stored, until};
+use crate::scene::{Scene, assert_stored, json_of};
+use mmate_test_support::until;
 
 #[test]
 fn what_is_no_event_is_refused_with_the_reason() {
@@ -24,14 +25,14 @@ fn what_is_no_event_is_refused_with_the_reason() {
     ] {
         let answer = producer.post(body);
         assert_eq!(answer.status, 400, "{body}: {answer:?}");
-        let told = answer.json()["error"].as_str().unwrap().to_owned();
+        let told = json_of(&answer)["error"].as_str().unwrap().to_owned();
         assert!(told.contains(reason), "{body}: {told}");
     }
     let large = json!({"event_id": "a", "payload": "x".repeat(70_000)}).to_string();
     assert_eq!(producer.post(&large).status, 413);
     // Nothing of it was published, and what is right is.
     let answer = producer.post(r#"{"event_id": "a", "payload": null}"#);
-    assert_eq!((answer.status, answer.json()), (202, json!({"event_id": "a", "number": 1})));
+    assert_eq!((answer.status, json_of(&answer)), (202, json!({"event_id": "a", "number": 1})));
     assert_eq!(producer.metric("event_processor_published_total", ""), 1);
 }
 
@@ -42,7 +43,7 @@ fn what_is_stored_is_shown_in_pages_as_it_was_published() {
     let listener = scene.listener("a", &producer);
     producer.publish_numbers(0..25);
     until("the events", || listener.stored().len() == 25);
-    let page = |query: &str| listener.page(&format!("/api/events{query}")).json();
+    let page = |query: &str| json_of(&listener.page(&format!("/api/events{query}")));
     let ids = |page: &Value| -> Vec<String> {
         let events = page["events"].as_array().unwrap().iter();
         events.map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()

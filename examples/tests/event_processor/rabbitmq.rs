@@ -1,8 +1,9 @@
 //! The events come over RabbitMQ.
 
-use mmate_test_support::RabbitMq;
+use mmate_test_support::{MariaDb, RabbitMq};
 
-use crate::scene::{Scene, assert_stored, until};
+use crate::scene::{Scene, assert_stored};
+use mmate_test_support::until;
 
 /// As mmate counts it.
 const DUPLICATE: &str = "outcome=\"duplicate\"";
@@ -48,8 +49,18 @@ fn over_rabbitmq_all_hear_one_stores_and_a_kill_loses_nothing() {
 #[test]
 fn the_demonstration_runs_over_rabbitmq_too() {
     let broker = RabbitMq::start().unwrap();
+    demonstrates(&["--broker", &broker.url()]);
+}
+
+#[test]
+fn the_demonstration_runs_on_mariadb_too() {
+    let database = MariaDb::start().unwrap();
+    demonstrates(&["--database", &database.url(), "--store", &database.url()]);
+}
+
+fn demonstrates(options: &[&str]) {
     let scene = Scene::new();
-    let output = scene.command(&["--broker", &broker.url(), "--events", "100"]).output().unwrap();
+    let output = scene.command(&["--events", "100"]).args(options).output().unwrap();
     let table = String::from_utf8_lossy(&output.stdout);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{table}\n{told}");

@@ -1,17 +1,12 @@
 //! Processes of the example, and what they are asked over HTTP.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use mmate_test_support::{Answer, ServiceProcess};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A folder in which processes share files, and what all of them are started with.
 pub(crate) struct Scene {
@@ -62,7 +57,7 @@ impl Scene {
     }
 
     pub(crate) fn listener_with(&self, name: &str, producer: &Program, more: &[&str]) -> Program {
-        let url = format!("ws://{}/listen", producer.address);
+        let url = format!("ws://{}/listen", producer.address());
         let mut command = self.command(&["listener", "--listen", "127.0.0.1:0"]);
         command.env("INSTANCE_ID", name).args(["--producer", &url]);
         Program::start(self, name, command.args(&self.listener).args(more))
@@ -70,75 +65,35 @@ impl Scene {
 }
 
 /// A process of the example, killed at the end.
-pub(crate) struct Program {
-    child: Child,
-    pub(crate) address: String,
-    log: PathBuf,
-}
+pub(crate) struct Program(ServiceProcess);
 
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
-}
+impl Deref for Program {
+    type Target = ServiceProcess;
 
-impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    fn deref(&self) -> &ServiceProcess {
+        &self.0
     }
+}
+
+pub(crate) fn json_of(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
 
 impl Program {
     fn start(scene: &Scene, name: &str, command: &mut Command) -> Self {
-        let log = scene.path(&format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split(['/', ' ']).nth(2).map(str::to_owned);
-        let told = || std::fs::read_to_string(&log).unwrap();
-        let address = address.unwrap_or_else(|| panic!("{name} did not start: {}", told()));
-        Self { child, address, log }
+        Self(ServiceProcess::start(name, scene.folder.path(), command))
     }
 
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
+    pub(crate) fn kill(self) {
+        self.0.kill();
     }
 
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Ends it as an orchestrator does; the exit code.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        self.child.wait().unwrap().code()
-    }
-
-    fn try_ask(&self, request: &str) -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Ok(Answer { status, body: body.to_owned() })
-    }
-
-    pub(crate) fn page(&self, path: &str) -> Answer {
-        self.try_ask(&format!("GET {path} HTTP/1.0\r\n\r\n")).unwrap()
+    pub(crate) fn terminate(self) -> Option<i32> {
+        self.0.terminate()
     }
 
     pub(crate) fn post(&self, body: &str) -> Answer {
-        let length = body.len();
-        let request = format!(
-            "POST /publish HTTP/1.0\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.try_ask(&request).unwrap()
+        self.0.post("/publish", body)
     }
 
     pub(crate) fn publish(&self, event_id: &str, payload: &Value) {
@@ -151,13 +106,6 @@ impl Program {
         for number in numbers {
             self.publish(&event_id(number), &json!({"number": number}));
         }
-    }
-
-    /// A number on the page of metrics, added up over other labels; 0 where it is not there.
-    pub(crate) fn metric(&self, name: &str, labels: &str) -> u64 {
-        let page = self.page("/metrics").body;
-        let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(labels));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// How many events this listener is done with in that way.
@@ -176,7 +124,7 @@ impl Program {
         loop {
             let page = self.page(&format!("/api/events?limit=1000&after={after}"));
             assert_eq!(page.status, 200, "{page:?}");
-            let page = page.json();
+            let page = json_of(&page);
             all.extend_from_slice(page["events"].as_array().unwrap());
             match page["next"].as_str() {
                 Some(next) => after = next.to_owned(),
@@ -191,17 +139,7 @@ impl Program {
 
     /// What the health page says of one of the connections.
     pub(crate) fn connection(&self, name: &str) -> Value {
-        self.page("/health").json()["connections"][name]["status"].clone()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            eprintln!("== {}\n{}", self.log.display(), self.log());
-        }
+        json_of(&self.page("/health"))["connections"][name]["status"].clone()
     }
 }
 
@@ -216,13 +154,5 @@ pub(crate) fn assert_stored(listener: &Program, numbers: std::ops::Range<u32>) {
     for (event, number) in stored.iter().zip(numbers) {
         assert_eq!(event["event_id"], event_id(number));
         assert_eq!(event["payload"], json!({"number": number}));
-    }
-}
-
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "waited too long for {what}");
-        thread::sleep(Duration::from_millis(20));
     }
 }

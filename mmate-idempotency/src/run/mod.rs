@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mmate_core::health::Status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
@@ -270,6 +271,18 @@ impl Idempotent {
     /// process. What takes longer is told in the log, and ends with its lease.
     pub async fn finish(&self, limit: Duration) {
         self.shared.leases.settle(limit).await;
+    }
+
+    /// How the store is, for a page about health: degraded for 15 s after each of its failures, with
+    /// what it said.
+    ///
+    /// ```
+    /// use mmate_idempotency::{Idempotent, MemoryStore};
+    /// assert!(Idempotent::new(MemoryStore::new()).status().is_up());
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.leases.status("calls fail meanwhile")
     }
 
     fn call<F, T, E>(

@@ -54,6 +54,8 @@ async fn while_the_store_is_away_nothing_runs_and_all_are_told_soon(house: House
     // Not one after the other.
     assert!(began.elapsed() < PATIENCE * 50, "{:?}", began.elapsed());
     assert_eq!(house.runs.count(), 0);
+    assert!(instance.status().to_string().contains("it is down"), "{}", instance.status());
+    assert!(!instance.status().is_up());
     fails.store(false, Ordering::SeqCst);
     assert_eq!(value(&instance, &house).await.unwrap(), Ran::Fresh(1));
 }

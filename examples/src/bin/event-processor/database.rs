@@ -1,15 +1,16 @@
-//! The table of the events that were processed, on SQLite or PostgreSQL.
+//! The table of the events that were processed, on SQLite, PostgreSQL or MariaDB.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mmate_core::health::{Status, StatusCell};
 use mmate_core::{RetryPolicy, error_chain};
+use mmate_examples::database::Connections;
 use mmate_examples::program::Failure;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{AnyPool, Row};
+use sqlx::Row;
+use sqlx::any::AnyRow;
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
@@ -18,13 +19,12 @@ use crate::event::Event;
 /// The primary key is the safety net: whatever happens, an event is stored once.
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS events (
-    event_id TEXT PRIMARY KEY, payload TEXT NOT NULL, processed_by TEXT NOT NULL,
+    event_id VARCHAR(255) PRIMARY KEY, payload TEXT NOT NULL, processed_by VARCHAR(64) NOT NULL,
     processed_at_ms BIGINT NOT NULL
 )";
 
 const INSERT: &str = "
-INSERT INTO events (event_id, payload, processed_by, processed_at_ms) VALUES ($1, $2, $3, $4)
-ON CONFLICT (event_id) DO NOTHING";
+INSERT INTO events (event_id, payload, processed_by, processed_at_ms) VALUES ($1, $2, $3, $4)";
 
 const SELECT: &str = "
 SELECT event_id, payload, processed_by, processed_at_ms FROM events
@@ -36,12 +36,9 @@ fn patience() -> RetryPolicy {
     RetryPolicy::exponential(Duration::from_millis(100), Duration::from_secs(2)).max_attempts(6)
 }
 
-/// How long a connection to the database may take.
-const CONNECTING: Duration = Duration::from_secs(1);
-
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
-    connections: AnyPool,
+    connections: Connections,
     has_table: Arc<OnceCell<()>>,
     status: StatusCell,
 }
@@ -59,41 +56,16 @@ pub(crate) struct Stored {
 impl Database {
     /// Connects when it is first used, so a listener starts while its database is away.
     pub(crate) fn open(url: &str) -> Result<Self, Failure> {
-        sqlx::any::install_default_drivers();
-        let (url, is_sqlite) = match url.split_once(':') {
-            Some(("sqlite", file)) if !file.is_empty() => (format!("sqlite:{file}?mode=rwc"), true),
-            Some(("postgres" | "postgresql", _)) => (url.to_owned(), false),
-            _ => return Err("a database is sqlite:FILE or postgres://…".into()),
-        };
-        let connections = AnyPoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(CONNECTING)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if is_sqlite {
-                        // Readers and the writer do not wait for each other.
-                        sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect_lazy(&url)
-            .map_err(|error| format!("cannot use the database: {error}"))?;
+        let connections = Connections::open(url, 4)?;
         let status = StatusCell::new(Status::Up);
         Ok(Self { connections, has_table: Arc::default(), status })
     }
 
     /// The connections, once the table is there.
-    async fn pool(&self) -> sqlx::Result<&AnyPool> {
-        let create = || sqlx::raw_sql(TABLE).execute(&self.connections);
-        let table = self.has_table.get_or_try_init(|| async {
-            // Of two that make it at the same time, PostgreSQL refuses one: then it is there.
-            if create().await.is_err() {
-                create().await?;
-            }
-            Ok(())
-        });
-        table.await.map(|()| &self.connections)
+    async fn connections(&self) -> sqlx::Result<&Connections> {
+        let create = || self.connections.create(&[TABLE]);
+        self.has_table.get_or_try_init(create).await?;
+        Ok(&self.connections)
     }
 
     /// Stores the event; `false` if it was there already. A database that is away is tried again,
@@ -118,24 +90,28 @@ impl Database {
 
     async fn try_insert(&self, event: &Event, by: &str) -> sqlx::Result<bool> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let inserted = sqlx::query(INSERT)
-            .bind(event.event_id.as_str())
-            .bind(event.payload.get())
-            .bind(by)
-            .bind(i64::try_from(now).unwrap_or(i64::MAX))
-            .execute(self.pool().await?)
-            .await?;
+        let connections = self.connections().await?;
+        let insert = connections
+            .insert_new(INSERT)
+            .bind(event.event_id.to_string())
+            .bind(event.payload.get().to_owned())
+            .bind(by.to_owned())
+            .bind(i64::try_from(now).unwrap_or(i64::MAX));
+        let inserted = insert.execute(connections.pool()).await?;
         Ok(inserted.rows_affected() == 1)
     }
 
     /// The events after that id in the order of their ids, up to a number of them.
     pub(crate) async fn page(&self, after: &str, limit: u16) -> Result<Vec<Stored>, Failure> {
-        let select = sqlx::query(SELECT).bind(after).bind(i64::from(limit));
-        select.fetch_all(self.pool().await?).await?.iter().map(stored).collect()
+        let connections = self.connections().await?;
+        let select = connections.query(SELECT).bind(after.to_owned()).bind(i64::from(limit));
+        select.fetch_all(connections.pool()).await?.iter().map(stored).collect()
     }
 
     pub(crate) async fn count(&self) -> sqlx::Result<i64> {
-        sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(self.pool().await?).await
+        let connections = self.connections().await?;
+        let count = sqlx::query_scalar("SELECT count(*) FROM events");
+        count.fetch_one(connections.pool()).await
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -158,9 +134,9 @@ impl Database {
     /// Another listener may have what this one could not store, and then there is nothing to insert
     /// by which this one would see that the database is back.
     async fn look_until_it_is_back(self) {
-        while self.status().is_down() && !self.connections.is_closed() {
+        while self.status().is_down() && !self.connections.pool().is_closed() {
             sleep(Duration::from_secs(1)).await;
-            if sqlx::query("SELECT 1").execute(&self.connections).await.is_ok() {
+            if sqlx::query("SELECT 1").execute(self.connections.pool()).await.is_ok() {
                 self.says(Status::Up);
             }
         }

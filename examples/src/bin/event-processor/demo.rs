@@ -1,13 +1,13 @@
 //! Everything in one process: a producer, its listeners, and events for them.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use mmate_core::{MessageId, shutdown_signal};
-use mmate_examples::program::{Failure, listen};
+use mmate_examples::program::{ANY_PORT, Failure, listen};
 use mmate_examples::{monitor, stores};
 use mmate_idempotency::store::Store;
 use serde_json::value::to_raw_value;
@@ -28,8 +28,6 @@ const REPEATED: u32 = 4;
 
 /// How long nothing may happen before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What runs.
 struct Demo {

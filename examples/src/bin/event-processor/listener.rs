@@ -13,7 +13,7 @@ use mmate_amqp::Amqp;
 use mmate_core::health::StatusCell;
 use mmate_core::{Health, HealthReport, Running, Stats, error_chain};
 use mmate_examples::monitor;
-use mmate_examples::program::Failure;
+use mmate_examples::program::{Failure, refusal};
 use mmate_idempotency::store::Store;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,6 @@ use crate::database::{Database, Stored};
 use crate::inbox::Inbox;
 use crate::options::ListenerOptions;
 use crate::processor::{Processor, Worker};
-use crate::producer::refusal;
 use crate::rabbit;
 use crate::tally::{Outcome, Tally};
 

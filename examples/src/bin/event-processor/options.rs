@@ -44,7 +44,7 @@ pub(crate) struct DemoOptions {
     #[arg(long)]
     pub(crate) stay: bool,
 
-    /// The database of the events: sqlite:FILE or postgres://… [default: a temporary file]
+    /// The database of the events: sqlite:FILE, postgres://… or mysql://… [default: a temporary file]
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
 
@@ -94,7 +94,7 @@ pub(crate) struct ListenerOptions {
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/listen")]
     pub(crate) producer: String,
 
-    /// The database of the events: sqlite:FILE or postgres://…
+    /// The database of the events: sqlite:FILE, postgres://… or mysql://…
     #[arg(long, value_name = "URL", default_value = "sqlite:events.db")]
     pub(crate) database: String,
 

@@ -13,7 +13,7 @@ use metrics::counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use mmate_core::{MessageId, error_chain};
 use mmate_examples::monitor;
-use mmate_examples::program::Failure;
+use mmate_examples::program::{Failure, refusal};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -92,10 +92,6 @@ fn reason(rejection: &JsonRejection) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-pub(crate) fn refusal(status: StatusCode, reason: &str) -> Response {
-    (status, Json(json!({"error": reason}))).into_response()
 }
 
 #[derive(Deserialize)]

@@ -1,12 +1,11 @@
 //! Everything in one process: a provider, the service, and a shop.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mmate_amqp::Amqp;
 use mmate_core::{InProcess, Transport, shutdown_signal};
-use mmate_examples::program::{Failure, listen};
+use mmate_examples::program::{ANY_PORT, Failure, listen};
 use mmate_examples::stores;
 use tempfile::TempDir;
 
@@ -16,8 +15,6 @@ use crate::check::Report;
 use crate::options::DemoOptions;
 use crate::provider::Provider;
 use crate::{service, shop};
-
-const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How long nothing may happen before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);

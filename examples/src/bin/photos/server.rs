@@ -1,0 +1,260 @@
+//! A server: sign-in, sockets, and the photos themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use mmate_amqp::Amqp;
+use mmate_core::health::{Status, StatusCell};
+use mmate_core::{Health, HealthReport, Running, Transport, error_chain};
+use mmate_examples::monitor;
+use mmate_examples::program::{Failure, refusal};
+use mmate_examples::sign_in::{Name, Signer};
+use mmate_examples::stores::{self, Keep};
+use mmate_idempotency::audit::{Audit, AuditQuery, ProcessedMessage};
+use mmate_idempotency::protocol::Retention;
+use mmate_idempotency::store::Store;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use socketioxide::SocketIo;
+use socketioxide::extract::{AckSender, Extension, SocketRef, TryData};
+use socketioxide::handler::ConnectHandler;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+use crate::album::Album;
+use crate::delivery::{self, Recipients};
+use crate::desk::{self, Answer, Desk};
+use crate::options::{ServerOptions, WorkOptions};
+use crate::tally::{self, Tally};
+use crate::upload::{Kind, Request, Upload};
+
+pub(crate) struct Server {
+    room: Room,
+    running: Option<Running>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// What its handlers need.
+#[derive(Clone)]
+struct Room {
+    desk: Arc<Desk>,
+    recipients: Arc<Recipients>,
+    audit: Option<Arc<dyn Audit>>,
+    signer: Signer,
+    largest: usize,
+    database: StatusCell,
+    broker: Option<Health>,
+}
+
+/// The store as a server is told to open it.
+pub(crate) async fn open_store(name: &str, work: &WorkOptions) -> Result<Arc<dyn Store>, Failure> {
+    let retention = Retention::window(work.keep());
+    let most = usize::try_from(work.keep_most).unwrap_or(usize::MAX);
+    stores::open_for(name, Keep { retention, most }).await
+}
+
+impl Server {
+    pub(crate) async fn open(options: &ServerOptions) -> Result<Self, Failure> {
+        let store = open_store(&options.store, &options.work).await?;
+        let broker = options.broker.as_ref().map(|url| Arc::new(Amqp::new(url)) as _);
+        Self::with(options, store, broker).await
+    }
+
+    /// With a store and a broker that are there already.
+    pub(crate) async fn with(
+        options: &ServerOptions,
+        store: Arc<dyn Store>,
+        broker: Option<Arc<dyn Transport>>,
+    ) -> Result<Self, Failure> {
+        tally::describe();
+        let signer = Signer::new(&options.secret);
+        let album = Arc::new(Album::open(&options.folder, &options.database, signer.clone())?);
+        let recipients = Arc::<Recipients>::default();
+        let running = match broker {
+            Some(broker) => Some(delivery::service(Arc::clone(&recipients)).start(broker).await?),
+            None => None,
+        };
+        let publisher = running.as_ref().map(|running| running.publisher().clone());
+        let room = Room {
+            desk: Arc::new(Desk::new(album, store, publisher, &options.work)),
+            recipients,
+            audit: stores::audit(&options.store).await?,
+            signer,
+            largest: options.work.largest as usize,
+            database: StatusCell::new(Status::Up),
+            broker: running.as_ref().map(|running| running.health().clone()),
+        };
+        let log = tokio::spawn(tally::log(Arc::clone(&room.desk)));
+        let look = tokio::spawn(look(room.clone()));
+        Ok(Self { room, running, tasks: vec![log.abort_handle(), look.abort_handle()] })
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.room.desk.tally
+    }
+
+    /// Everything that it serves.
+    pub(crate) fn pages(&self, metrics: PrometheusHandle) -> Router {
+        // What is a little too large is answered; what is far too large ends the connection.
+        let most = 2 * self.room.largest + 64 * 1024;
+        let (layer, io) = SocketIo::builder().max_payload(most as u64).build_layer();
+        let (at_the_door, inside) = (self.room.clone(), self.room.clone());
+        let check = async move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+            at_the_door.check(&socket, auth.map_err(|error| error.to_string()))
+        };
+        let connect = async move |socket: SocketRef, Extension(guest): Extension<Guest>| {
+            inside.welcome(socket, guest).await;
+        };
+        io.ns("/", connect.with(check));
+        let health = self.room.clone();
+        Router::new()
+            .route("/sign-in", post(sign_in))
+            .route("/photos/{file}", get(photo))
+            .route("/api/records", get(records))
+            .with_state(self.room.clone())
+            .merge(monitor::pages(metrics, move || health.report()))
+            .layer(layer)
+    }
+
+    pub(crate) async fn close(self) -> Result<(), Failure> {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.room.desk.finish(Duration::from_secs(10)).await;
+        if let Some(running) = self.running {
+            running.stop().await?;
+        }
+        self.room.desk.album.close().await;
+        Ok(())
+    }
+}
+
+/// What a client says when it connects.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Auth {
+    token: String,
+    /// The number of the last photo that it has seen.
+    #[serde(default)]
+    after: i64,
+}
+
+/// Who is connected.
+#[derive(Debug, Clone)]
+struct Guest {
+    name: Name,
+    after: i64,
+}
+
+impl Room {
+    /// Whoever has no token of ours is refused.
+    fn check(&self, socket: &SocketRef, auth: Result<Auth, String>) -> Result<(), String> {
+        let Auth { token, after } = auth.map_err(|error| {
+            format!("auth is {{token, after}}, with a token of /sign-in: {error}")
+        })?;
+        let name = self.signer.verify(&token)?;
+        socket.extensions.insert(Guest { name, after });
+        Ok(())
+    }
+
+    async fn welcome(self, socket: SocketRef, Guest { name, after }: Guest) {
+        for kind in Kind::ALL {
+            let (room, sender) = (self.clone(), name.clone());
+            let send = async move |TryData(request): TryData<Request>, ack: AckSender| {
+                let answer = room.take(kind, &sender, request.map_err(|e| e.to_string())).await;
+                // Whoever has left asks again.
+                let _ = ack.send(&answer);
+            };
+            socket.on(kind.event(), send);
+        }
+        let album = Arc::clone(&self.desk.album);
+        delivery::deliver(socket, name, after, album, self.recipients).await;
+    }
+
+    async fn take(&self, kind: Kind, sender: &Name, request: Result<Request, String>) -> Answer {
+        let upload = request.and_then(|request| Upload::of(kind, request, self.largest));
+        match upload {
+            Ok(upload) => self.desk.send(sender, upload).await,
+            Err(reason) => self.desk.failed(reason),
+        }
+    }
+
+    fn report(&self) -> HealthReport {
+        let mut report = match &self.broker {
+            Some(broker) => broker.report(),
+            None => HealthReport::new("photos"),
+        };
+        report.connections.insert("store".to_owned(), self.desk.store_status());
+        report.connections.insert("database".to_owned(), self.database.status());
+        report
+    }
+}
+
+/// Looks after the database, whether or not somebody sends a photo.
+async fn look(room: Room) {
+    loop {
+        room.database.set(room.desk.album.status().await);
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignIn {
+    name: Name,
+}
+
+/// A token for whoever gives a name: this is an example. Yours asks for a password.
+async fn sign_in(State(room): State<Room>, Json(SignIn { name }): Json<SignIn>) -> Json<Value> {
+    Json(json!({"token": room.signer.token(&name), "name": name}))
+}
+
+async fn photo(State(room): State<Room>, Path(file): Path<String>) -> Response {
+    match room.desk.album.read(&file).await {
+        Ok(Some((format, content))) => {
+            let headers = [
+                (header::CONTENT_TYPE, format.content_type()),
+                (header::CACHE_CONTROL, "private, max-age=31536000, immutable"),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ];
+            (headers, content).into_response()
+        }
+        Ok(None) => refusal(StatusCode::NOT_FOUND, "there is no such photo"),
+        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// The records of whoever asks: which ids were seen, what became of them, and until when that is kept.
+async fn records(State(room): State<Room>, headers: HeaderMap) -> Response {
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    let name = match room.signer.verify(token) {
+        Ok(name) => name,
+        Err(reason) => return refusal(StatusCode::UNAUTHORIZED, reason),
+    };
+    let Some(audit) = &room.audit else {
+        let reason = "only records in a database can be asked for";
+        return refusal(StatusCode::NOT_IMPLEMENTED, reason);
+    };
+    match audit.find(&AuditQuery::new().scope(desk::scope(&name)).limit(1_000)).await {
+        Ok(records) => Json(records.iter().map(record).collect::<Vec<_>>()).into_response(),
+        Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error_chain(&error)),
+    }
+}
+
+fn record(record: &ProcessedMessage) -> Value {
+    let seconds = |time: std::time::SystemTime| {
+        time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+    };
+    json!({
+        "messageId": record.message_id,
+        "status": record.status.as_str(),
+        "attempts": record.attempt,
+        "processedAt": record.processed_at.map(seconds),
+        "expiresAt": record.expires_at.map(seconds),
+    })
+}

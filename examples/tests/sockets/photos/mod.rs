@@ -1,0 +1,5 @@
+//! The example `photos`.
+
+mod answers;
+mod scene;
+mod servers;
