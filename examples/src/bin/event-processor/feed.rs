@@ -43,6 +43,8 @@ pub(crate) async fn serve(socket: WebSocket, journal: &Journal, listener: &str) 
     connected.decrement(1);
     match ended {
         Ok(()) => tracing::info!(listener, "a listener is gone"),
+        // How far it said that it is may not be noted any more: then it is shown a little again.
+        Err(_) if journal.is_closed() => tracing::info!(listener, "the producer ends"),
         Err(failure) => {
             let reason = error_chain(&*failure);
             tracing::warn!(listener, reason, "a listener is gone");

@@ -95,6 +95,10 @@ impl Journal {
         Ok(())
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
