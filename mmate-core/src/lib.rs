@@ -47,7 +47,7 @@ pub use outcome::{
 pub use plan::{MadeQueue, PlannedQueue, QueueRole, Topology};
 pub use publisher::Publisher;
 pub use reply::{Answer, LostReplies, RefusedReplyAddress, Reply, ReplyError};
-pub use request::{ErrorReply, Request, RequestError};
+pub use request::{ErrorReply, Replied, Request, RequestError};
 pub use service::{
     ConfigError, Overlap, Run, Running, Service, ServiceError, Surroundings, shutdown_signal,
 };

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 pub use error::{ErrorReply, RequestError};
 pub(crate) use inbox::Requests;
 
-use crate::message::{InvalidMessage, Message, Outgoing};
+use crate::message::{InvalidMessage, Message, Outgoing, wire};
 use crate::publisher::Publisher;
 use crate::transport::PublishError;
 
@@ -43,23 +43,56 @@ impl<T> Request<T> {
     }
 }
 
+impl<T: DeserializeOwned> Request<T> {
+    /// Makes the request, and returns the reply with what is known of it beside its value.
+    ///
+    /// ```no_run
+    /// # async fn ask(publisher: mmate_core::Publisher) -> Result<(), mmate_core::RequestError> {
+    /// use mmate_core::Outgoing;
+    ///
+    /// let charge = Outgoing::query("Charge", &995).id_text("the-clients-own-id");
+    /// let reply = publisher.request::<u64>(charge).reply().await?;
+    /// if reply.replayed {
+    ///     println!("charged before: {}", reply.value);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn reply(self) -> Result<Replied<T>, RequestError> {
+        let Self { publisher, message, timeout, .. } = self;
+        let mut progress = Progress::default();
+        let asking = ask(&publisher, message, &mut progress);
+        let Ok(reply) = tokio::time::timeout(timeout, asking).await else {
+            return Err(match progress.ambiguous {
+                Some(error) => RequestError::Publish(error),
+                None => RequestError::Timeout { after: timeout, published: progress.published },
+            });
+        };
+        let reply = reply?;
+        let replayed = reply.headers.contains(wire::REPLAYED);
+        Ok(Replied { value: error::read(reply)?, replayed })
+    }
+}
+
+/// A reply, see [`Request::reply`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replied<T> {
+    /// What was answered.
+    pub value: T,
+    /// Whether it was answered from the record of an earlier copy of the request, and its handler
+    /// did not run for this one.
+    pub replayed: bool,
+}
+
 impl<T: DeserializeOwned + Send + 'static> IntoFuture for Request<T> {
     type Output = Result<T, RequestError>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { publisher, message, timeout, .. } = self;
-        Box::pin(async move {
-            let mut progress = Progress::default();
-            let asking = ask(&publisher, message, &mut progress);
-            match tokio::time::timeout(timeout, asking).await {
-                Ok(reply) => error::read(reply?),
-                Err(_) => Err(match progress.ambiguous {
-                    Some(error) => RequestError::Publish(error),
-                    None => RequestError::Timeout { after: timeout, published: progress.published },
-                }),
-            }
-        })
+        Box::pin(async move { Ok(self.reply().await?.value) })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::house::{House, Phase, Script, counts_when, ended, everywhere, script,
 
 everywhere! {
     a_duplicate_request_gets_the_stored_reply_marked_as_replayed,
+    whoever_asks_is_told_that_it_was_answered_before,
     another_instance_answers_from_the_record,
     a_request_is_the_same_whoever_asks_and_wherever_the_reply_goes,
     copies_of_a_request_while_it_is_handled_all_get_the_same_reply,
@@ -106,6 +107,17 @@ async fn a_duplicate_request_gets_the_stored_reply_marked_as_replayed(house: Hou
     assert_eq!(house.effects_of("q-1").await, 1);
     let counts = counts_when(&[&running], |counts| ended(counts) == 3).await;
     assert_eq!((counts.succeeded, counts.duplicates.total(), counts.replied), (1, 2, 3));
+    stop([running]).await;
+}
+
+/// S52
+async fn whoever_asks_is_told_that_it_was_answered_before(house: House) {
+    let running = house.instance(numbered()).await;
+    let ask = || running.publisher().request::<Value>(house.message("q-1")).reply();
+    let first = ask().await.unwrap();
+    let again = ask().await.unwrap();
+    assert_eq!((first.replayed, again.replayed), (false, true));
+    assert_eq!(first.value, again.value);
     stop([running]).await;
 }
 
