@@ -55,6 +55,12 @@ impl ServiceProcess {
         &self.address
     }
 
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has logged, also before it was started again.
     #[must_use]
     pub fn log(&self) -> String {

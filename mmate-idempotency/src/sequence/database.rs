@@ -30,6 +30,16 @@ pub trait SequenceDatabase: Database + sealed::Sealed {
         sequence: &str,
         key: &str,
     ) -> sqlx::Result<Option<i64>>;
+
+    /// Makes sure that the next number is above this one.
+    #[doc(hidden)]
+    async fn raise(
+        connection: &mut Self::Connection,
+        table: &str,
+        sequence: &str,
+        key: &str,
+        least: i64,
+    ) -> sqlx::Result<()>;
 }
 
 mod sealed {
@@ -46,7 +56,10 @@ macro_rules! migration {
 /// `$next` comes back with the number itself, or else `$last` is asked for it: the row is locked by
 /// then.
 macro_rules! sequence_database {
-    ($database:ty, $folder:literal, next: $next:literal, last: $last:literal, returns: $returns:literal) => {
+    (
+        $database:ty, $folder:literal, next: $next:literal, last: $last:literal, raise: $raise:literal,
+        returns: $returns:literal
+    ) => {
         impl sealed::Sealed for $database {}
 
         #[async_trait]
@@ -92,6 +105,22 @@ macro_rules! sequence_database {
                     .fetch_optional(connection)
                     .await
             }
+
+            async fn raise(
+                connection: &mut Self::Connection,
+                table: &str,
+                sequence: &str,
+                key: &str,
+                least: i64,
+            ) -> sqlx::Result<()> {
+                sqlx::query(AssertSqlSafe($raise.replace("{table}", table)))
+                    .bind(sequence)
+                    .bind(key)
+                    .bind(least)
+                    .execute(connection)
+                    .await
+                    .map(drop)
+            }
         }
     };
 }
@@ -103,6 +132,9 @@ sequence_database! {
            ON CONFLICT (sequence_name, sequence_key) DO UPDATE SET last = had.last + 1 \
            RETURNING last",
     last: "SELECT last FROM \"{table}\" WHERE sequence_name = ?1 AND sequence_key = ?2",
+    raise: "INSERT INTO \"{table}\" AS had (sequence_name, sequence_key, last) VALUES (?1, ?2, ?3) \
+            ON CONFLICT (sequence_name, sequence_key) \
+            DO UPDATE SET last = max(had.last, excluded.last)",
     returns: true
 }
 
@@ -113,6 +145,9 @@ sequence_database! {
            ON CONFLICT (sequence_name, sequence_key) DO UPDATE SET last = had.last + 1 \
            RETURNING last",
     last: "SELECT last FROM \"{table}\" WHERE sequence_name = $1 AND sequence_key = $2",
+    raise: "INSERT INTO \"{table}\" AS had (sequence_name, sequence_key, last) VALUES ($1, $2, $3) \
+            ON CONFLICT (sequence_name, sequence_key) \
+            DO UPDATE SET last = greatest(had.last, excluded.last)",
     returns: true
 }
 
@@ -122,5 +157,7 @@ sequence_database! {
     next: "INSERT INTO `{table}` (sequence_name, sequence_key, last) VALUES (?, ?, 1) \
            ON DUPLICATE KEY UPDATE last = last + 1",
     last: "SELECT last FROM `{table}` WHERE sequence_name = ? AND sequence_key = ?",
+    raise: "INSERT INTO `{table}` (sequence_name, sequence_key, last) VALUES (?, ?, ?) \
+            ON DUPLICATE KEY UPDATE last = greatest(last, VALUES(last))",
     returns: false
 }

@@ -102,6 +102,22 @@ impl<DB: SequenceDatabase> Sequence<DB> {
             .map_err(|error| failed("look for the last number", error))
     }
 
+    /// Makes sure that the next number of a key is above `least`, for keys whose numbers were given
+    /// out elsewhere before. A key that is further stays where it is.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn raise(
+        &self,
+        connection: &mut DB::Connection,
+        key: &str,
+        least: i64,
+    ) -> Result<(), StoreError> {
+        self.check(key)?;
+        let raised = DB::raise(connection, &self.table, &self.name, key, least).await;
+        raised.map_err(|error| failed("raise a sequence", error))
+    }
+
     fn check(&self, key: &str) -> Result<(), StoreError> {
         check(Text::Name, &self.name)?;
         check(Text::Key, key)

@@ -59,6 +59,12 @@ where
     ] {
         assert_eq!(sequence.next(&mut connection, key).await.unwrap(), expected, "{key:?}");
     }
+    for (least, expected) in [(500, 501), (3, 502)] {
+        sequence.raise(&mut connection, "a", least).await.unwrap();
+        assert_eq!(sequence.next(&mut connection, "a").await.unwrap(), expected);
+    }
+    sequence.raise(&mut connection, "new", 7).await.unwrap();
+    assert_eq!(sequence.next(&mut connection, "new").await.unwrap(), 8);
     for key in ["x".repeat(256), "a\0".to_owned()] {
         let error = sequence.next(&mut connection, &key).await.unwrap_err();
         assert!(error.to_string().contains("255 bytes at most"), "{error}");

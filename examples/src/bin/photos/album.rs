@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mmate_core::RetryPolicy;
-use mmate_core::error_chain;
 use mmate_core::health::Status;
 use mmate_examples::database::Connections;
 use mmate_examples::program::Failure;
@@ -164,15 +163,7 @@ impl Album {
     }
 
     pub(crate) async fn status(&self) -> Status {
-        match self.connections().await {
-            Ok(connections) => {
-                match connections.query("SELECT 1").execute(connections.pool()).await {
-                    Ok(_) => Status::Up,
-                    Err(error) => Status::down(error_chain(&error)),
-                }
-            }
-            Err(error) => Status::down(error_chain(&error)),
-        }
+        self.connections.status().await
     }
 
     pub(crate) async fn close(&self) {

@@ -1,15 +1,12 @@
 //! Photos on their way to their recipients.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mmate_core::{HandlerError, Json, Service, State, Subscription, error_chain};
 use mmate_examples::sign_in::Name;
-use mmate_examples::sockets;
+use mmate_examples::sockets::{self, Joined, Mailboxes};
 use socketioxide::extract::SocketRef;
-use tokio::sync::Notify;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::album::Album;
@@ -19,47 +16,17 @@ use crate::tally;
 /// How often it is looked for photos of which nobody told.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Who is connected to this server, to be woken.
-#[derive(Debug, Default)]
-pub(crate) struct Recipients(Mutex<HashMap<Name, Vec<Arc<Notify>>>>);
-
-impl Recipients {
-    fn join(&self, name: &Name) -> Arc<Notify> {
-        let wake = Arc::<Notify>::default();
-        self.lock().entry(name.clone()).or_default().push(Arc::clone(&wake));
-        wake
-    }
-
-    fn leave(&self, name: &Name, wake: &Arc<Notify>) {
-        let mut all = self.lock();
-        let Some(connected) = all.get_mut(name) else { return };
-        connected.retain(|other| !Arc::ptr_eq(other, wake));
-        if connected.is_empty() {
-            all.remove(name);
-        }
-    }
-
-    fn wake(&self, name: &Name) {
-        self.lock().get(name).into_iter().flatten().for_each(|wake| wake.notify_one());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Vec<Arc<Notify>>>> {
-        // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Hears from all servers for whom there is something; each server hears all of it.
-pub(crate) fn service(recipients: Arc<Recipients>) -> Service {
+pub(crate) fn service(mailboxes: Mailboxes) -> Service {
     let hear = Subscription::per_instance("hear", [format!("{STORED}.*")]).handler(hear);
-    Service::new("photos").state(recipients).subscribe(hear)
+    Service::new("photos").state(mailboxes).subscribe(hear)
 }
 
 async fn hear(
     Json(recipient): Json<Name>,
-    State(recipients): State<Arc<Recipients>>,
+    State(mailboxes): State<Mailboxes>,
 ) -> Result<(), HandlerError> {
-    recipients.wake(&recipient);
+    mailboxes.tell(&recipient, "");
     Ok(())
 }
 
@@ -70,20 +37,19 @@ pub(crate) async fn deliver(
     name: Name,
     after: i64,
     album: Arc<Album>,
-    recipients: Arc<Recipients>,
+    mailboxes: Mailboxes,
 ) {
     let ended = CancellationToken::new();
     socket.on_disconnect({
         let ended = ended.clone();
         async move || ended.cancel()
     });
-    let wake = recipients.join(&name);
-    let showing = show(&socket, &name, after, &album, &wake);
+    let mailbox = mailboxes.join(&name);
+    let showing = show(&socket, &name, after, &album, &mailbox);
     ended.run_until_cancelled(showing).await;
-    recipients.leave(&name, &wake);
 }
 
-async fn show(socket: &SocketRef, name: &Name, mut after: i64, album: &Album, wake: &Notify) {
+async fn show(socket: &SocketRef, name: &Name, mut after: i64, album: &Album, mailbox: &Joined) {
     while socket.connected() {
         let photos = match album.after(name, after).await {
             Ok(photos) => photos,
@@ -93,7 +59,7 @@ async fn show(socket: &SocketRef, name: &Name, mut after: i64, album: &Album, wa
             }
         };
         if photos.is_empty() {
-            let _ = timeout(LOOK, wake.notified()).await;
+            mailbox.take(LOOK).await;
         }
         for photo in photos {
             if !sockets::show(socket, "photo", &photo).await {

@@ -15,6 +15,7 @@ use mmate_core::{Health, HealthReport, Running, Transport, error_chain};
 use mmate_examples::monitor;
 use mmate_examples::program::{Failure, refusal};
 use mmate_examples::sign_in::{Name, Signer};
+use mmate_examples::sockets::Mailboxes;
 use mmate_examples::stores::{self, Keep};
 use mmate_idempotency::audit::{Audit, AuditQuery, ProcessedMessage};
 use mmate_idempotency::protocol::Retention;
@@ -28,7 +29,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use crate::album::Album;
-use crate::delivery::{self, Recipients};
+use crate::delivery;
 use crate::desk::{self, Answer, Desk};
 use crate::options::{ServerOptions, WorkOptions};
 use crate::tally::{self, Tally};
@@ -44,7 +45,7 @@ pub(crate) struct Server {
 #[derive(Clone)]
 struct Room {
     desk: Arc<Desk>,
-    recipients: Arc<Recipients>,
+    mailboxes: Mailboxes,
     audit: Option<Arc<dyn Audit>>,
     signer: Signer,
     largest: usize,
@@ -75,15 +76,15 @@ impl Server {
         tally::describe();
         let signer = Signer::new(&options.secret);
         let album = Arc::new(Album::open(&options.folder, &options.database, signer.clone())?);
-        let recipients = Arc::<Recipients>::default();
+        let mailboxes = Mailboxes::default();
         let running = match broker {
-            Some(broker) => Some(delivery::service(Arc::clone(&recipients)).start(broker).await?),
+            Some(broker) => Some(delivery::service(mailboxes.clone()).start(broker).await?),
             None => None,
         };
         let publisher = running.as_ref().map(|running| running.publisher().clone());
         let room = Room {
             desk: Arc::new(Desk::new(album, store, publisher, &options.work)),
-            recipients,
+            mailboxes,
             audit: stores::audit(&options.store).await?,
             signer,
             largest: options.work.largest as usize,
@@ -172,7 +173,7 @@ impl Room {
             socket.on(kind.event(), send);
         }
         let album = Arc::clone(&self.desk.album);
-        delivery::deliver(socket, name, after, album, self.recipients).await;
+        delivery::deliver(socket, name, after, album, self.mailboxes).await;
     }
 
     async fn take(&self, kind: Kind, sender: &Name, request: Result<Request, String>) -> Answer {

@@ -1,17 +1,12 @@
 //! Several servers, on real databases, stores and a real broker, and what fails.
 
 use mmate_test_support::{
-    PostgreSql, ServiceProcess, amqp_url, mariadb_url, postgres_url, redis_url, unique, until,
+    PostgreSql, ServiceProcess, amqp_url, mariadb_url, postgres_url, redis_url, until,
 };
 use serde_json::{Value, json};
 
 use super::scene::{Scene, photo};
-
-/// A name of this test's own.
-fn name(name: &str) -> String {
-    let own = unique(name).to_lowercase();
-    own.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(32).collect()
-}
+use crate::chat::name;
 
 /// Two clients of one sender send one photo to two servers at the same time, while storing it takes long.
 fn is_stored_once(scene: &Scene) {

@@ -1,12 +1,17 @@
 //! A database by its URL: SQLite, PostgreSQL or MariaDB, asked in the same words.
 
+mod statements;
+
 use std::fmt::Write;
 use std::time::Duration;
 
+use mmate_core::error_chain;
+use mmate_core::health::Status;
 use sqlx::any::{AnyArguments, AnyPoolOptions};
 use sqlx::query::Query;
 use sqlx::{Any, AnyPool, AssertSqlSafe};
 
+pub use self::statements::{Statements, Value};
 use crate::program::Failure;
 
 /// How long a connection may take.
@@ -150,6 +155,14 @@ impl Connections {
             }
         }
         Ok(())
+    }
+
+    /// Whether the database answers.
+    pub async fn status(&self) -> Status {
+        match sqlx::query("SELECT 1").execute(&self.pool).await {
+            Ok(_) => Status::Up,
+            Err(error) => Status::down(error_chain(&error)),
+        }
     }
 
     /// Closes them.

@@ -1,0 +1,235 @@
+//! What clients may ask over their socket, and how it is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use mmate_core::{MessageId, Outgoing, Publisher, RequestError, error_chain};
+use mmate_examples::sign_in::{Name, Signer};
+use mmate_examples::sockets::Mailboxes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use socketioxide::SocketIo;
+use socketioxide::extract::{AckSender, Extension, SocketRef, TryData};
+use socketioxide::handler::ConnectHandler;
+
+use crate::delivery::{self, Seen};
+use crate::directory::Directory;
+use crate::message::{Said, Say, What};
+use crate::talk::SAY;
+
+pub(crate) const SENT: &str = "chat_messages_total";
+
+/// How long a message may take to get its number.
+const ANSWERING: Duration = Duration::from_secs(10);
+
+/// The largest text, in letters.
+const LARGEST: usize = 4_000;
+
+/// What the sockets of a server need.
+#[derive(Clone)]
+pub(crate) struct Room {
+    pub(crate) directory: Directory,
+    pub(crate) publisher: Publisher,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) signer: Signer,
+    pub(crate) servers: Arc<[String]>,
+}
+
+/// What a client says when it connects.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    token: String,
+    /// What it has seen.
+    #[serde(default)]
+    after: After,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum After {
+    Seen(Seen),
+    /// Nothing.
+    #[expect(dead_code, reason = "clients that have seen nothing say 0")]
+    Zero(u8),
+}
+
+impl Default for After {
+    fn default() -> Self {
+        Self::Seen(Seen::new())
+    }
+}
+
+/// Who is connected.
+#[derive(Debug, Clone)]
+struct Guest {
+    name: Name,
+    seen: Seen,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Open {
+    with: Name,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Group {
+    message_id: MessageId,
+    title: String,
+    members: Vec<Name>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Send {
+    message_id: MessageId,
+    conversation: String,
+    text: String,
+}
+
+/// Of `add` and `remove`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Change {
+    message_id: MessageId,
+    conversation: String,
+    name: Name,
+}
+
+/// An answer to a client: an object, or what is wrong.
+type Answer = Result<Value, String>;
+
+impl Room {
+    /// Has the sockets handled.
+    pub(crate) fn open(&self, io: &SocketIo) {
+        let (at_the_door, inside) = (self.clone(), self.clone());
+        let check = async move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+            at_the_door.check(&socket, auth.map_err(|error| error.to_string()))
+        };
+        let connect = async move |socket: SocketRef, Extension(guest): Extension<Guest>| {
+            inside.welcome(socket, guest).await;
+        };
+        io.ns("/", connect.with(check));
+    }
+
+    /// Whoever has no token of ours is refused.
+    fn check(&self, socket: &SocketRef, auth: Result<Auth, String>) -> Result<(), String> {
+        let Auth { token, after } = auth.map_err(|error| {
+            format!("auth is {{token, after}}, with a token of /sign-in: {error}")
+        })?;
+        let name = self.signer.verify(&token)?;
+        let seen = match after {
+            After::Seen(seen) => seen,
+            After::Zero(_) => Seen::new(),
+        };
+        socket.extensions.insert(Guest { name, seen });
+        Ok(())
+    }
+
+    async fn welcome(self, socket: SocketRef, Guest { name, seen }: Guest) {
+        self.on(&socket, &name, "open", async |room: Self, name, Open { with }| {
+            room.open_direct(&name, &with).await
+        });
+        self.on(&socket, &name, "group", async |room: Self, name, group| {
+            room.open_group(&name, group).await
+        });
+        self.on(&socket, &name, "send", async |room: Self, name, send: Send| {
+            let length = send.text.chars().count();
+            if !(1..=LARGEST).contains(&length) {
+                return Err(format!("a text has 1 to {LARGEST} letters"));
+            }
+            room.say(&name, &send.message_id, send.conversation, What::Text(send.text)).await
+        });
+        self.on(&socket, &name, "add", async |room: Self, name, change: Change| {
+            let what = What::Added(change.name);
+            room.say(&name, &change.message_id, change.conversation, what).await
+        });
+        self.on(&socket, &name, "remove", async |room: Self, name, change: Change| {
+            let what = What::Removed(change.name);
+            room.say(&name, &change.message_id, change.conversation, what).await
+        });
+        self.on(&socket, &name, "conversations", async |room: Self, name, _: Value| {
+            let all = room.directory.conversations(&name).await;
+            Ok(json!({"conversations": all.map_err(|error| error_chain(&error))?}))
+        });
+        self.on(&socket, &name, "contacts", async |room: Self, name, _: Value| {
+            let all = room.directory.contacts(&name).await;
+            Ok(json!({"contacts": all.map_err(|error| error_chain(&error))?}))
+        });
+        delivery::deliver(socket, name, seen, self.directory, self.mailboxes).await;
+    }
+
+    /// Answers an event with what `answer` gives, or with what is wrong with its data.
+    fn on<D, F, A>(&self, socket: &SocketRef, name: &Name, event: &'static str, answer: F)
+    where
+        D: DeserializeOwned + std::marker::Send + Sync + 'static,
+        F: Fn(Self, Name, D) -> A + Clone + std::marker::Send + Sync + 'static,
+        A: Future<Output = Answer> + std::marker::Send + 'static,
+    {
+        let (room, name) = (self.clone(), name.clone());
+        socket.on(event, async move |TryData(data): TryData<D>, ack: AckSender| {
+            let answered = match data {
+                Ok(data) => answer(room, name, data).await,
+                Err(error) => Err(error.to_string()),
+            };
+            let answer = match answered {
+                Ok(mut value) => {
+                    value["success"] = true.into();
+                    value
+                }
+                Err(error) => json!({"success": false, "error": error}),
+            };
+            // Whoever has left asks again.
+            let _ = ack.send(&answer);
+        });
+    }
+
+    pub(crate) async fn open_direct(&self, who: &Name, with: &Name) -> Answer {
+        let opened = self.directory.open_direct(who, with).await?;
+        serde_json::to_value(opened).map_err(|error| error.to_string())
+    }
+
+    /// Makes it, and says so in it: with that it shows at its members.
+    async fn open_group(&self, maker: &Name, group: Group) -> Answer {
+        let Group { message_id, title, members } = group;
+        if !(1..=100).contains(&title.trim().len()) || members.len() > 200 {
+            return Err("a group has a title of 1 to 100 bytes, and up to 200 members".to_owned());
+        }
+        let opened = self.directory.open_group(maker, &message_id, &title, &members).await?;
+        let conversation = opened.conversation.clone();
+        self.say(maker, &message_id, conversation, What::Made).await?;
+        serde_json::to_value(opened).map_err(|error| error.to_string())
+    }
+
+    /// Asks whichever server takes it to give the message its number. A copy is answered as the first was.
+    async fn say(
+        &self,
+        sender: &Name,
+        message_id: &MessageId,
+        conversation: String,
+        what: What,
+    ) -> Answer {
+        if message_id.as_str().len() > 200 {
+            return Err("a messageId has 200 bytes at most".to_owned());
+        }
+        let id = format!("{sender}/{message_id}");
+        let say = Say { id, conversation, sender: sender.clone(), what };
+        let asked = self.publisher.request::<Said>(Outgoing::query(SAY, &say)).timeout(ANSWERING);
+        let said = match asked.reply().await {
+            Ok(said) => said,
+            Err(RequestError::Failed(reply)) => return Err(reply.to_string()),
+            Err(error) => {
+                let reason = error_chain(&error);
+                return Err(format!("try again with the same messageId: {reason}"));
+            }
+        };
+        let cached = said.replayed;
+        counter!(SENT, "cached" => cached.to_string()).increment(1);
+        let Said { number, sent_at_ms } = said.value;
+        Ok(json!({"cached": cached, "number": number, "sentAtMs": sent_at_ms}))
+    }
+}
