@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use mmate_test_support::{RabbitMq, ServiceProcess, mariadb_url, postgres_url, redis_url, unique};
+use mmate_test_support::{RabbitMq, Redis, ServiceProcess, mariadb_url, postgres_url, unique};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -14,16 +14,25 @@ pub(crate) struct Scene {
     pub(crate) broker: RabbitMq,
     pub(crate) clients: Clients,
     options: Vec<String>,
+    /// Held for its end.
+    #[expect(dead_code, reason = "it ends with the scene")]
+    redis: Option<Redis>,
 }
 
 impl Scene {
     pub(crate) fn new(options: &[&str]) -> Self {
         let options = options.iter().map(ToString::to_string).collect();
         let broker = RabbitMq::start().unwrap();
-        Self { folder: TempDir::new().unwrap(), broker, clients: Clients::start(), options }
+        Self {
+            folder: TempDir::new().unwrap(),
+            broker,
+            clients: Clients::start(),
+            options,
+            redis: None,
+        }
     }
 
-    /// On PostgreSQL, with a schema of its own, and Redis.
+    /// On PostgreSQL, with a schema of its own, and a Redis of its own.
     pub(crate) fn on_postgresql_and_redis(options: &[&str]) -> Self {
         let schema = unique("chat");
         let url = postgres_url();
@@ -31,7 +40,9 @@ impl Scene {
         assert!(made, "a schema is made");
         let mark = if url.contains('?') { '&' } else { '?' };
         let database = format!("{url}{mark}options=-csearch_path%3D{schema}");
-        Self::new(&[&["--database", &database, "--store", &redis_url()], options].concat())
+        let redis = Redis::start().unwrap();
+        let places = ["--database", &database, "--store", &redis.url()];
+        Self { redis: Some(redis), ..Self::new(&[&places, options].concat()) }
     }
 
     /// On a MariaDB whose tables the other tests of this example do not use.

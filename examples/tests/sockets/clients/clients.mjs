@@ -19,7 +19,7 @@ const orders = {
       reconnectionDelay: 50,
       reconnectionDelayMax: 200,
       retries,
-      ackTimeout: 5000,
+      ackTimeout: retries ? 5_000 : 30_000,
       auth: (give) => give({ ...auth, after: seen }),
     });
     clients.set(client, socket);
