@@ -106,7 +106,6 @@ fn now() -> u64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::{Name, Signer, now};
 

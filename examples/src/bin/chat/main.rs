@@ -15,6 +15,7 @@ mod sockets;
 mod tables;
 mod talk;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -36,15 +37,15 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::start("warn,lapin=off,chat=info").finish_and_clear();
     let outcome = match options.command {
-        None => try_out(&options.places).await,
+        None => try_out(&options.listen, &options.places).await,
         Some(Command::Serve(options)) => serve(options).await,
         Some(Command::Merge(options)) => merge::run(&options.database).await,
     };
     exit_code("chat", outcome)
 }
 
-/// Two servers in this process, which share what is in memory and a database in a temporary folder unless told otherwise.
-async fn try_out(places: &Places) -> Result<(), Failure> {
+/// Servers in this process, which share what is in memory and a database in a temporary folder unless told otherwise.
+async fn try_out(addresses: &[SocketAddr], places: &Places) -> Result<(), Failure> {
     let folder = TempDir::new()?;
     let file = || format!("sqlite:{}", folder.path().join("chat.db").display());
     let mut places = places.clone();
@@ -55,8 +56,8 @@ async fn try_out(places: &Places) -> Result<(), Failure> {
         None => Arc::new(InProcess::new()),
     };
     let mut listeners = Vec::new();
-    for address in places.listen() {
-        listeners.push(listen(address).await?);
+    for address in addresses {
+        listeners.push(listen(*address).await?);
     }
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
     let servers = addresses.iter().map(|address| format!("http://{address}")).collect();
@@ -84,7 +85,7 @@ async fn run(
 ) -> Result<(), Failure> {
     let metrics = monitor::collect()?;
     let store = stores::open(places.store()).await?;
-    let (mut pages, mut running) = (JoinSet::new(), Vec::new());
+    let (mut pages, mut running, mut urls) = (JoinSet::new(), Vec::new(), Vec::new());
     let stop = CancellationToken::new();
     for listener in listeners {
         let (broker, store) = (Arc::clone(&broker), Arc::clone(&store));
@@ -92,11 +93,12 @@ async fn run(
             places.database(),
             DB => Server::open::<DB>(places, secret, servers.clone(), store, broker).await?
         );
-        println!("http://{}", listener.local_addr()?);
+        urls.push(format!("http://{}", listener.local_addr()?));
         let stopped = stop.clone().cancelled_owned();
         pages.spawn(monitor::serve(listener, server.pages(metrics.clone()), stopped));
         running.push(server);
     }
+    println!("{}", urls.join(" "));
     shutdown_signal().await;
     stop.cancel();
     for server in running {

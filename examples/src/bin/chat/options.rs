@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +13,15 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+
+    /// Where the servers listen, as many as there are addresses
+    #[arg(
+        long,
+        value_name = "ADDRESSES",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8110,127.0.0.1:8111"
+    )]
+    pub(crate) listen: Vec<SocketAddr>,
 
     #[command(flatten)]
     pub(crate) places: Places,
@@ -78,11 +87,6 @@ impl Places {
 
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.lease)
-    }
-
-    /// Where the two servers listen that one tries it out with.
-    pub(crate) fn listen(&self) -> [SocketAddr; 2] {
-        [8110, 8111].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 }
 

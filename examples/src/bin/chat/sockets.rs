@@ -17,7 +17,7 @@ use socketioxide::handler::ConnectHandler;
 use crate::delivery::{self, Seen};
 use crate::directory::Directory;
 use crate::message::{Said, Say, What};
-use crate::talk::SAY;
+use crate::talk::{REFUSALS, SAY};
 
 pub(crate) const SENT: &str = "chat_messages_total";
 
@@ -221,7 +221,12 @@ impl Room {
         let asked = self.publisher.request::<Said>(Outgoing::query(SAY, &say)).timeout(ANSWERING);
         let said = match asked.reply().await {
             Ok(said) => said,
-            Err(RequestError::Failed(reply)) => return Err(reply.to_string()),
+            Err(RequestError::Failed(reply)) if REFUSALS.contains(&&*reply.code) => {
+                return Err(reply.message);
+            }
+            Err(RequestError::Failed(reply)) if reply.code == "conflict" => {
+                return Err("this messageId was used for another message".to_owned());
+            }
             Err(error) => {
                 let reason = error_chain(&error);
                 return Err(format!("try again with the same messageId: {reason}"));

@@ -21,6 +21,9 @@ use crate::message::{Heard, Said, Say, What, now_ms};
 /// What is asked with a [`Say`].
 pub(crate) const SAY: &str = "Say";
 
+/// The codes of what the sender may not do: no attempt will be better.
+pub(crate) const REFUSALS: [&str; 3] = ["not-a-member", "is-a-member", "not-a-group"];
+
 /// `chat.said.CONVERSATION` is what servers hear.
 const SAID: &str = "chat.said";
 
@@ -136,17 +139,18 @@ async fn check<DB: Statements>(
     what: &What,
 ) -> Result<(), HandlerError> {
     let refuse = |code: &str, text: &str| Err(ReplyError::new(code, text).into());
+    let [not_a_member, is_a_member, not_a_group] = REFUSALS;
     if !is_member::<DB>(tx, conversation, sender).await? {
-        return refuse("not-a-member", "you are not in this conversation");
+        return refuse(not_a_member, "you are not in this conversation");
     }
     let (What::Added(name) | What::Removed(name)) = what else { return Ok(()) };
     if !is_group::<DB>(tx, conversation).await? {
-        return refuse("not-a-group", "this conversation is one of two: make a group");
+        return refuse(not_a_group, "this conversation is one of two: make a group");
     }
     let is_there = is_member::<DB>(tx, conversation, name).await?;
     match (what, is_there) {
-        (What::Added(_), true) => refuse("is-a-member", "this user is in the group already"),
-        (What::Removed(_), false) => refuse("not-a-member", "this user is not in the group"),
+        (What::Added(_), true) => refuse(is_a_member, "this user is in the group already"),
+        (What::Removed(_), false) => refuse(not_a_member, "this user is not in the group"),
         _ => Ok(()),
     }
 }

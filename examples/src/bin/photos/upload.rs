@@ -150,7 +150,6 @@ impl Format {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;

@@ -15,6 +15,12 @@ fn free_port() -> u16 {
 /// S1, S12: they talk, one server dies, its user goes on at the other.
 #[test]
 fn two_users_talk_on_two_servers_in_a_browser() {
+    let browser = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned());
+    assert!(
+        Path::new(&browser).exists(),
+        "{browser} is missing: `apt-get install chromium` installs it, and `scripts/test` does so by itself; \
+         CHROMIUM says where another one is"
+    );
     let scene = Scene::new(&["--lease", "2000"]);
     let addresses = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
     let urls = addresses.each_ref().map(|address| format!("http://{address}")).join(",");
@@ -26,6 +32,7 @@ fn two_users_talk_on_two_servers_in_a_browser() {
     let pictures = std::env::var_os("MMATE_TEST_PICTURES");
     let pictures = pictures.map_or(scene.folder.path().to_owned(), Into::into);
     let mut script = Command::new("node");
+    script.env("CHROMIUM", &browser);
     script.arg(clients.join("browser.mjs")).args([one.address(), two.address()]);
     script.arg(two.id().to_string()).arg(pictures);
     let output = script.output().unwrap();

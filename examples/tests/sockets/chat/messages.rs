@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use mmate_test_support::until;
+use mmate_test_support::{ServiceProcess, until};
 use serde_json::{Value, json};
 
 use super::scene::{Scene, numbers, open, page, say, text, texts, token};
@@ -51,7 +51,7 @@ fn a_message_that_is_sent_again_is_said_once_and_answered_as_the_first() {
     // The same id for another text.
     let answer = anna.ask("send", &text(&conversation, "m-1", "something else"));
     assert_eq!(answer["success"], false, "{answer}");
-    assert!(answer["error"].as_str().unwrap().contains("conflict"), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("used for another message"), "{answer}");
     let sent = |cached: &str| {
         one.metric("chat_messages_total", cached) + two.metric("chat_messages_total", cached)
     };
@@ -112,6 +112,31 @@ fn messages_wait_for_who_is_away_and_who_writes_is_a_contact() {
     assert_eq!(numbers(&bert.receives(2)), [6, 7]);
     let contacts = bert.ask("contacts", &json!({}));
     assert_eq!(contacts["contacts"], json!([of_anna]));
+}
+
+/// Without any server: two in one process.
+#[test]
+fn one_command_is_a_chat_to_try() {
+    let scene = Scene::new(&[]);
+    let mut command = scene.command(&["--listen", "127.0.0.1:0,127.0.0.1:0"]);
+    let one = ServiceProcess::start("chat", scene.folder.path(), &mut command);
+    let servers: Vec<String> = serde_json::from_str(&one.page("/api/servers").body).unwrap();
+    let auth = |name: &str| json!({"token": token(&one, name)});
+    let client = |url: &String, name: &str| {
+        scene.clients.client_at(&[url], &auth(name), "message", &json!({})).connected()
+    };
+    let (anna, bert) = (client(&servers[0], "anna"), client(&servers[1], "bert"));
+    let conversation = open(&anna, "bert");
+    assert_eq!(say(&anna, &conversation, "m-1"), 1);
+    assert_eq!(say(&bert, &conversation, "m-1"), 2);
+    assert_eq!(anna.receives(2), bert.receives(2));
+    for (path, part) in
+        [("/", "<title>mmate chat"), ("/chat.js", "connection.js"), ("/chat.css", ".door")]
+    {
+        let page = one.page(path);
+        assert!(page.status == 200 && page.body.contains(part), "{path}: {page:?}");
+    }
+    assert_eq!(one.terminate(), Some(0));
 }
 
 #[test]

@@ -79,11 +79,21 @@ impl Clients {
         event: &str,
         after: &Value,
     ) -> Client {
+        let urls = servers.iter().map(|server| format!("http://{}", server.address()));
+        self.client_at(&urls.collect::<Vec<_>>().iter().collect::<Vec<_>>(), auth, event, after)
+    }
+
+    /// The same by URLs.
+    pub(crate) fn client_at(
+        &self,
+        servers: &[&String],
+        auth: &Value,
+        event: &str,
+        after: &Value,
+    ) -> Client {
         let number = self.told.next();
         let client = Client { number, told: Arc::clone(&self.told) };
-        let servers = servers.iter().map(|server| format!("http://{}", server.address()));
         // With one server there is nothing to be tried again elsewhere: the test sees each answer as it came.
-        let servers = servers.collect::<Vec<_>>();
         let retries = if servers.len() > 1 { json!(1_000) } else { Value::Null };
         let order = json!({
             "order": "connect", "client": number, "servers": servers, "auth": auth, "after": after,
