@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mmate_test_support::{PostgreSql, RabbitMq, Redis};
+use mmate_test_support::{MariaDb, PostgreSql, RabbitMq, Redis};
 
 fn payments(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_payments"));
@@ -58,6 +58,16 @@ fn the_demonstration_charges_each_order_once() {
     for row in ["charges", "payments", "receipts"] {
         assert!(said.contains(&format!("{row:<10} {:>7} {:>7}\n", 30, 30)), "{said}");
     }
+}
+
+/// S1, S25
+#[test]
+fn the_demonstration_charges_each_order_once_on_mariadb() {
+    let database = MariaDb::start().unwrap();
+    let manners = ["--takes", "20", "--fails", "0.2", "--late", "0.1"];
+    let places = ["--database", &database.url(), "--locks", &database.url()];
+    let shown = payments(&["--orders", "60"]).args(manners).args(places).output().unwrap();
+    assert!(shown.status.success(), "{}", text(&shown));
 }
 
 /// A check that cannot fail would show nothing.

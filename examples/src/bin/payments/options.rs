@@ -37,7 +37,7 @@ pub(crate) struct DemoOptions {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) orders: u32,
 
-    /// The database of payments, receipts and records: sqlite:FILE or postgres://… [default: a temporary file]
+    /// The database of payments, receipts and records: sqlite:FILE, postgres://… or mysql://… [default: a temporary file]
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
 
@@ -94,7 +94,7 @@ pub(crate) struct ServiceOptions {
     #[arg(long, value_name = "URL", default_value = "amqp://guest:guest@localhost:5672/%2f")]
     pub(crate) broker: String,
 
-    /// The database of payments, receipts and records: sqlite:FILE or postgres://…
+    /// The database of payments, receipts and records: sqlite:FILE, postgres://… or mysql://…
     #[arg(long, value_name = "URL", default_value = "sqlite:payments.db")]
     pub(crate) database: String,
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 use mmate_core::{
     HandlerError, Json, Outgoing, RetryPolicy, Running, Service, State, Subscription, Transport,
 };
+use mmate_examples::database::Statements;
 use mmate_examples::program::Failure;
 use mmate_idempotency::store::Store;
 use mmate_idempotency::{Key, LockPermit, Locked, Outbox, OutboxMessage, Transactional, Tx};
+use sqlx::Pool;
 
 use crate::bank::Bank;
-use crate::books::{Books, Database, Tables};
+use crate::books::{self, Database};
 use crate::options::WorkOptions;
 use crate::order::{Charge, Order};
 
@@ -31,21 +33,21 @@ pub(crate) async fn start(
     transport: Arc<dyn Transport>,
 ) -> Result<Running, Failure> {
     let service = match database {
-        Database::Sqlite(books) => service(books, bank, locks, work),
-        Database::Postgres(books) => service(books, bank, locks, work),
+        Database::Sqlite(pool) => service(pool, bank, locks, work),
+        Database::Postgres(pool) => service(pool, bank, locks, work),
+        Database::MariaDb(pool) => service(pool, bank, locks, work),
     };
     Ok(service.start(transport).await?)
 }
 
 /// `pay` has a lock by order around a transaction by message, and an outbox in that. `receipts` needs no lock, since it does
 /// nothing outside of its transaction.
-fn service<DB: Tables>(
-    books: &Books<DB>,
+fn service<DB: Statements>(
+    pool: &Pool<DB>,
     bank: Bank,
     locks: Arc<dyn Store>,
     work: &WorkOptions,
 ) -> Service {
-    let pool = books.pool();
     // About a quarter of an hour in all.
     let retry = RetryPolicy::exponential(Duration::from_millis(250), Duration::from_secs(60));
     let order = Locked::by(locks, Key::json_pointer("/order_id")).scope("orders");
@@ -65,18 +67,18 @@ fn service<DB: Tables>(
 
 /// The message's id says whether this message was handled; the lock, that nobody else is at this order; the row, whether
 /// the order is paid, by whichever message; the provider's key, that a charge whose answer got lost is not made again.
-async fn pay<DB: Tables>(
+async fn pay<DB: Statements>(
     Json(order): Json<Order>,
     State(bank): State<Bank>,
     lock: LockPermit,
     mut tx: Tx<DB>,
     outbox: Outbox<DB>,
 ) -> Result<(), HandlerError> {
-    if DB::is_paid(&mut tx, &order.order_id).await? {
+    if books::is_paid::<DB>(&mut tx, &order.order_id).await? {
         return Ok(());
     }
     let charge = bank.charge(&order).await?;
-    if !DB::pay(&mut tx, &charge, lock.fence_i64()).await? {
+    if !books::pay::<DB>(&mut tx, &charge, lock.fence_i64()).await? {
         return Err(HandlerError::retryable("the order was taken over by somebody else"));
     }
     let received = Outgoing::event(RECEIVED, "PaymentReceived", &charge);
@@ -84,9 +86,9 @@ async fn pay<DB: Tables>(
     Ok(())
 }
 
-async fn write_receipt<DB: Tables>(
+async fn write_receipt<DB: Statements>(
     Json(charge): Json<Charge>,
     mut tx: Tx<DB>,
 ) -> Result<(), HandlerError> {
-    Ok(DB::write_receipt(&mut tx, &charge).await?)
+    Ok(books::write_receipt::<DB>(&mut tx, &charge).await?)
 }
