@@ -82,6 +82,15 @@ pub trait Statements: TransactionalDatabase + OutboxDatabase + SequenceDatabase 
         sql: &str,
         values: &[Value<'_>],
     ) -> sqlx::Result<Vec<String>>;
+
+    /// The texts that a query finds, each with a number.
+    ///
+    /// # Errors
+    /// When the database does not tell.
+    async fn counts(
+        connection: &mut Self::Connection,
+        sql: &str,
+    ) -> sqlx::Result<Vec<(String, i64)>>;
 }
 
 /// Adds the values to a query.
@@ -138,6 +147,13 @@ macro_rules! statements {
                 let sql = AssertSqlSafe(Self::DIALECT.statement(sql));
                 let query = sqlx::query_scalar::<Self, String>(sql);
                 bound!(query, values).fetch_all(connection).await
+            }
+
+            async fn counts(
+                connection: &mut Self::Connection,
+                sql: &str,
+            ) -> sqlx::Result<Vec<(String, i64)>> {
+                sqlx::query_as(AssertSqlSafe(sql.to_owned())).fetch_all(connection).await
             }
         }
     };

@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use mmate_idempotency::TransactionalDatabase;
+use mmate_examples::database::{Dialect, Statements};
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, MySql, Pool, Postgres, Sqlite, Transaction};
+use sqlx::{MySql, Pool, Postgres, Sqlite, Transaction};
 
 use crate::options::Failure;
 use crate::shop::{ShopEvent, Through};
@@ -33,125 +32,86 @@ pub(crate) const RECORDS: &str = "shop_processed";
 
 const EFFECT: &str =
     "INSERT INTO shop_effects (message_id, subscription, instance) VALUES ($1, $2, $3)";
+
 const NOTE: &str = "INSERT INTO shop_audit (message_id, topic, message_type) VALUES ($1, $2, $3)";
+
 const ORDER: &str = "
 INSERT INTO shop_orders (order_id, status, version, quantity) VALUES ($1, $2, $3, $4)
 ON CONFLICT (order_id) DO UPDATE SET
     status = CASE WHEN excluded.version > shop_orders.version THEN excluded.status ELSE shop_orders.status END,
     version = CASE WHEN excluded.version > shop_orders.version THEN excluded.version ELSE shop_orders.version END,
     quantity = shop_orders.quantity + excluded.quantity";
-const STOCK: &str = "
-INSERT INTO shop_stock (sku, on_hand) VALUES ($1, $2)
-ON CONFLICT (sku) DO UPDATE SET on_hand = shop_stock.on_hand + excluded.on_hand";
 
-/// The same in the words of MySQL, which sets one column after the other.
-mod mysql {
-    pub(super) const EFFECT: &str =
-        "INSERT INTO shop_effects (message_id, subscription, instance) VALUES (?, ?, ?)";
-    pub(super) const NOTE: &str =
-        "INSERT INTO shop_audit (message_id, topic, message_type) VALUES (?, ?, ?)";
-    pub(super) const ORDER: &str = "
-INSERT INTO shop_orders (order_id, status, version, quantity) VALUES (?, ?, ?, ?)
+/// MariaDB sets one column after the other: the version last.
+const ORDER_ON_MARIADB: &str = "
+INSERT INTO shop_orders (order_id, status, version, quantity) VALUES ($1, $2, $3, $4)
 ON DUPLICATE KEY UPDATE
     status = IF(VALUES(version) > version, VALUES(status), status),
     version = GREATEST(version, VALUES(version)),
     quantity = quantity + VALUES(quantity)";
-    pub(super) const STOCK: &str = "
-INSERT INTO shop_stock (sku, on_hand) VALUES (?, ?)
+
+const STOCK: &str = "
+INSERT INTO shop_stock (sku, on_hand) VALUES ($1, $2)
+ON CONFLICT (sku) DO UPDATE SET on_hand = shop_stock.on_hand + excluded.on_hand";
+
+const STOCK_ON_MARIADB: &str = "
+INSERT INTO shop_stock (sku, on_hand) VALUES ($1, $2)
 ON DUPLICATE KEY UPDATE on_hand = on_hand + VALUES(on_hand)";
+
+/// A transaction that is going to write.
+pub(crate) async fn begin_writing<DB: Statements>(
+    pool: &Pool<DB>,
+) -> sqlx::Result<Transaction<'static, DB>> {
+    match DB::DIALECT {
+        Dialect::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
+        Dialect::Postgres | Dialect::MariaDb => pool.begin().await,
+    }
 }
 
-/// A database that the shop can be in.
-#[async_trait]
-pub(crate) trait Tables: TransactionalDatabase {
-    async fn run(pool: &Pool<Self>, statement: String) -> sqlx::Result<()>;
-    /// A transaction that is going to write.
-    async fn begin_writing(pool: &Pool<Self>) -> sqlx::Result<Transaction<'static, Self>>;
-    async fn add_effect(connection: &mut Self::Connection, through: &Through) -> sqlx::Result<()>;
-    async fn change_order(
-        connection: &mut Self::Connection,
-        order_id: &str,
-        status: &str,
-        event: &ShopEvent,
-    ) -> sqlx::Result<()>;
-    async fn change_stock(
-        connection: &mut Self::Connection,
-        sku: &str,
-        change: i64,
-    ) -> sqlx::Result<()>;
-    /// Writes into the audit log.
-    async fn note(
-        connection: &mut Self::Connection,
-        message_type: &str,
-        through: &Through,
-    ) -> sqlx::Result<()>;
-    /// Each message in a table, and how many rows it has there.
-    async fn rows(pool: &Pool<Self>, table: &str) -> sqlx::Result<Vec<(String, i64)>>;
+pub(crate) async fn add_effect<DB: Statements>(
+    connection: &mut DB::Connection,
+    Through { message_id, subscription, instance, .. }: &Through,
+) -> sqlx::Result<()> {
+    let values = [message_id.into(), subscription.into(), instance.into()];
+    DB::execute(connection, EFFECT, &values).await.map(drop)
 }
 
-macro_rules! tables {
-    ($database:ty, $begin:literal, $words:ident) => {
-        #[async_trait]
-        impl Tables for $database {
-            async fn run(pool: &Pool<Self>, statement: String) -> sqlx::Result<()> {
-                sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await.map(drop)
-            }
-
-            async fn begin_writing(pool: &Pool<Self>) -> sqlx::Result<Transaction<'static, Self>> {
-                pool.begin_with($begin).await
-            }
-
-            async fn add_effect(
-                connection: &mut Self::Connection,
-                through: &Through,
-            ) -> sqlx::Result<()> {
-                let Through { message_id, subscription, instance, .. } = through;
-                let add = sqlx::query($words::EFFECT).bind(message_id).bind(subscription);
-                add.bind(instance).execute(connection).await.map(drop)
-            }
-
-            async fn change_order(
-                connection: &mut Self::Connection,
-                order_id: &str,
-                status: &str,
-                event: &ShopEvent,
-            ) -> sqlx::Result<()> {
-                let change = sqlx::query($words::ORDER).bind(order_id).bind(status);
-                let change = change.bind(event.version).bind(event.quantity_change);
-                change.execute(connection).await.map(drop)
-            }
-
-            async fn change_stock(
-                connection: &mut Self::Connection,
-                sku: &str,
-                change: i64,
-            ) -> sqlx::Result<()> {
-                let change = sqlx::query($words::STOCK).bind(sku).bind(change);
-                change.execute(connection).await.map(drop)
-            }
-
-            async fn note(
-                connection: &mut Self::Connection,
-                message_type: &str,
-                through: &Through,
-            ) -> sqlx::Result<()> {
-                let note = sqlx::query($words::NOTE).bind(&through.message_id);
-                let note = note.bind(&through.topic).bind(message_type);
-                note.execute(connection).await.map(drop)
-            }
-
-            async fn rows(pool: &Pool<Self>, table: &str) -> sqlx::Result<Vec<(String, i64)>> {
-                let count = format!("SELECT message_id, count(*) FROM {table} GROUP BY message_id");
-                sqlx::query_as(AssertSqlSafe(count)).fetch_all(pool).await
-            }
-        }
+pub(crate) async fn change_order<DB: Statements>(
+    connection: &mut DB::Connection,
+    order_id: &str,
+    status: &str,
+    event: &ShopEvent,
+) -> sqlx::Result<()> {
+    let change = match DB::DIALECT {
+        Dialect::Sqlite | Dialect::Postgres => ORDER,
+        Dialect::MariaDb => ORDER_ON_MARIADB,
     };
+    let (version, quantity) = (event.version, event.quantity_change);
+    let values = [order_id.into(), status.into(), version.into(), quantity.into()];
+    DB::execute(connection, change, &values).await.map(drop)
 }
 
-use self as common;
-tables!(Sqlite, "BEGIN IMMEDIATE", common);
-tables!(Postgres, "BEGIN", common);
-tables!(MySql, "BEGIN", mysql);
+pub(crate) async fn change_stock<DB: Statements>(
+    connection: &mut DB::Connection,
+    sku: &str,
+    change: i64,
+) -> sqlx::Result<()> {
+    let statement = match DB::DIALECT {
+        Dialect::Sqlite | Dialect::Postgres => STOCK,
+        Dialect::MariaDb => STOCK_ON_MARIADB,
+    };
+    DB::execute(connection, statement, &[sku.into(), change.into()]).await.map(drop)
+}
+
+/// Writes into the audit log.
+pub(crate) async fn note<DB: Statements>(
+    connection: &mut DB::Connection,
+    message_type: &str,
+    Through { message_id, topic, .. }: &Through,
+) -> sqlx::Result<()> {
+    let values = [message_id.into(), topic.into(), message_type.into()];
+    DB::execute(connection, NOTE, &values).await.map(drop)
+}
 
 /// The shop's database, whichever it is.
 #[derive(Debug, Clone)]
@@ -204,10 +164,10 @@ impl Database {
 
     /// Connects to a server, and makes the tables there, under names that begin with `shop_`.
     pub(crate) async fn server(url: &str, fresh: bool) -> Result<Self, Failure> {
-        match url.split_once(':') {
-            Some(("mysql" | "mariadb", _)) => Ok(Self::MySql(connect(url, fresh).await?)),
-            _ => Ok(Self::Postgres(connect(url, fresh).await?)),
-        }
+        Ok(match Dialect::of(url)? {
+            Dialect::MariaDb => Self::MySql(connect(url, fresh).await?),
+            Dialect::Sqlite | Dialect::Postgres => Self::Postgres(connect(url, fresh).await?),
+        })
     }
 
     pub(crate) async fn rows(&self) -> sqlx::Result<Rows> {
@@ -230,32 +190,32 @@ impl Database {
 /// Some for handlers, and some for what goes on beside them.
 const CONNECTIONS: u32 = 8;
 
-async fn connect<DB: Tables>(url: &str, fresh: bool) -> Result<Pool<DB>, Failure> {
-    let options: <DB::Connection as Connection>::Options = url
-        .parse()
-        .map_err(|error: sqlx::Error| format!("cannot read the database's URL: {error}"))?;
-    let pool = PoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
-    let pool = pool.map_err(|error| format!("cannot use the database: {error}"))?;
+async fn connect<DB: Statements>(url: &str, fresh: bool) -> Result<Pool<DB>, Failure> {
+    let pool = DB::connect(url, CONNECTIONS).await?;
     make(&pool, fresh).await?;
     Ok(pool)
 }
 
-async fn make<DB: Tables>(pool: &Pool<DB>, fresh: bool) -> sqlx::Result<()> {
+async fn make<DB: Statements>(pool: &Pool<DB>, fresh: bool) -> sqlx::Result<()> {
+    let mut connection = pool.acquire().await?;
     if fresh {
         for table in ["shop_effects", "shop_orders", "shop_stock", "shop_audit", RECORDS] {
-            DB::run(pool, format!("DROP TABLE IF EXISTS {table}")).await?;
+            DB::execute(&mut connection, &format!("DROP TABLE IF EXISTS {table}"), &[]).await?;
         }
     }
     for table in TABLES {
         // Of two that make a table at the same time, PostgreSQL refuses one: then it is there.
-        if DB::run(pool, table.to_owned()).await.is_err() {
-            DB::run(pool, table.to_owned()).await?;
+        if DB::execute(&mut connection, table, &[]).await.is_err() {
+            DB::execute(&mut connection, table, &[]).await?;
         }
     }
     Ok(())
 }
 
-async fn rows<DB: Tables>(pool: &Pool<DB>) -> sqlx::Result<Rows> {
-    let (effects, audited) = (DB::rows(pool, "shop_effects"), DB::rows(pool, "shop_audit"));
-    Ok(Rows { effects: effects.await?, audited: audited.await? })
+async fn rows<DB: Statements>(pool: &Pool<DB>) -> sqlx::Result<Rows> {
+    let mut connection = pool.acquire().await?;
+    let count = |table| format!("SELECT message_id, count(*) FROM {table} GROUP BY message_id");
+    let effects = DB::counts(&mut connection, &count("shop_effects")).await?;
+    let audited = DB::counts(&mut connection, &count("shop_audit")).await?;
+    Ok(Rows { effects, audited })
 }

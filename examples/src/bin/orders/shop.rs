@@ -4,11 +4,12 @@ use mmate_core::{
     Context, Envelope, FromContext, HandlerError, Json, Meta, Scope, State, Subscription,
     SubscriptionBuilder, TopicPattern,
 };
+use mmate_examples::database::Statements;
 use mmate_idempotency::Tx;
 use serde::Deserialize;
 use sqlx::Pool;
 
-use crate::database::Tables;
+use crate::database;
 
 /// The subscriptions that overlap: `order.created.us-west` comes through all three.
 pub(crate) const OVERLAPPING: [(&str, &str); 3] =
@@ -70,7 +71,7 @@ impl FromContext for Through {
 }
 
 /// Applies an event within the transaction that also holds the record of it.
-pub(crate) async fn apply_in_transaction<DB: Tables>(
+pub(crate) async fn apply_in_transaction<DB: Statements>(
     Json(event): Json<ShopEvent>,
     meta: Meta,
     through: Through,
@@ -80,55 +81,55 @@ pub(crate) async fn apply_in_transaction<DB: Tables>(
 }
 
 /// Applies an event in a transaction of its own.
-pub(crate) async fn apply_alone<DB: Tables>(
+pub(crate) async fn apply_alone<DB: Statements>(
     Json(event): Json<ShopEvent>,
     meta: Meta,
     through: Through,
     State(pool): State<Pool<DB>>,
 ) -> Result<(), HandlerError> {
-    let mut tx = DB::begin_writing(&pool).await?;
+    let mut tx = database::begin_writing(&pool).await?;
     apply::<DB>(&mut tx, &event, &meta, &through).await?;
     tx.commit().await?;
     Ok(())
 }
 
 /// Notes an event in the audit log, within the transaction that also holds the record of it.
-pub(crate) async fn note_in_transaction<DB: Tables>(
+pub(crate) async fn note_in_transaction<DB: Statements>(
     envelope: Envelope,
     through: Through,
     mut tx: Tx<DB>,
 ) -> Result<(), HandlerError> {
-    Ok(DB::note(&mut tx, &envelope.message_type, &through).await?)
+    Ok(database::note::<DB>(&mut tx, &envelope.message_type, &through).await?)
 }
 
 /// Notes an event in the audit log.
-pub(crate) async fn note_alone<DB: Tables>(
+pub(crate) async fn note_alone<DB: Statements>(
     envelope: Envelope,
     through: Through,
     State(pool): State<Pool<DB>>,
 ) -> Result<(), HandlerError> {
     let mut connection = pool.acquire().await?;
-    Ok(DB::note(&mut connection, &envelope.message_type, &through).await?)
+    Ok(database::note::<DB>(&mut connection, &envelope.message_type, &through).await?)
 }
 
 /// What an event does: a row in the effect table that shows it, and the shop's own tables.
 ///
 /// Events may come out of order, so changes of a quantity are added up, and the status is that of
 /// the highest version.
-async fn apply<DB: Tables>(
+async fn apply<DB: Statements>(
     connection: &mut DB::Connection,
     event: &ShopEvent,
     meta: &Meta,
     through: &Through,
 ) -> Result<(), HandlerError> {
-    DB::add_effect(connection, through).await?;
+    database::add_effect::<DB>(connection, through).await?;
     if let Some(order_id) = &event.order_id {
         let status = meta.message_type.as_deref().unwrap_or("unknown");
-        DB::change_order(connection, order_id, status, event).await?;
+        database::change_order::<DB>(connection, order_id, status, event).await?;
     }
     if let Some(sku) = &event.sku {
         let change = event.delivered - event.quantity_change;
-        DB::change_stock(connection, sku, change).await?;
+        database::change_stock::<DB>(connection, sku, change).await?;
     }
     Ok(())
 }

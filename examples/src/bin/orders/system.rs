@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use mmate_core::{Counts, Publisher, Running, Service, SubscriptionBuilder, Topology, Transport};
+use mmate_examples::database::Statements;
 use mmate_idempotency::{
     GroupCommit, MemoryStore, MySqlStore, PostgresStore, RedisStore, SqliteStore, Tracked,
     Transactional,
@@ -14,7 +15,7 @@ use sqlx::{Pool, SqlitePool};
 use tempfile::TempDir;
 
 use crate::check::{self, DeadLetters};
-use crate::database::{Database, RECORDS, Tables};
+use crate::database::{Database, RECORDS};
 use crate::input::Ledger;
 use crate::options::{Failure, Options, StoreChoice, StrategyChoice};
 use crate::shop;
@@ -160,13 +161,13 @@ async fn open(options: &Options) -> Result<(Database, Option<TempDir>), Failure>
 }
 
 /// What makes the subscriptions of each instance idempotent.
-enum Strategy<DB: Tables> {
+enum Strategy<DB: Statements> {
     Transactional(Transactional<DB>),
     Tracked(Tracked),
     None,
 }
 
-impl<DB: Tables> Strategy<DB> {
+impl<DB: Statements> Strategy<DB> {
     async fn new(options: &Options, pool: &Pool<DB>) -> Result<Self, Failure> {
         let transactional = || {
             let strategy = Transactional::new(pool.clone());
@@ -219,13 +220,16 @@ async fn tracked(store: &StoreChoice) -> Result<Tracked, Failure> {
 const OF_A_RUN: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// As many as there are to be instances. They share one strategy.
-async fn services<DB: Tables>(options: &Options, pool: &Pool<DB>) -> Result<Vec<Service>, Failure> {
+async fn services<DB: Statements>(
+    options: &Options,
+    pool: &Pool<DB>,
+) -> Result<Vec<Service>, Failure> {
     let strategy = Strategy::new(options, pool).await?;
     Ok((0..options.instances).map(|_| service(&strategy, pool)).collect())
 }
 
 /// The service with its four subscriptions.
-fn service<DB: Tables>(strategy: &Strategy<DB>, pool: &Pool<DB>) -> Service {
+fn service<DB: Statements>(strategy: &Strategy<DB>, pool: &Pool<DB>) -> Service {
     let mut service = Service::new(SERVICE).state(pool.clone());
     for subscription in shop::overlapping() {
         let subscription = strategy.guard(subscription);
