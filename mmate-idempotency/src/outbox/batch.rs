@@ -10,7 +10,7 @@ use mmate_core::{PublishError, error_chain};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::database::{Claimed, Failed, Fates, OutboxDatabase};
+use super::database::{Claimed, Failed, Fates, OutboxDatabase, Rows as _};
 use super::metrics::Why;
 use super::parcel::unpack;
 use super::sender::{Sender, millis, to_its_end};
@@ -261,7 +261,7 @@ async fn note<DB: OutboxDatabase>(sender: &Sender<DB>, claim: [u8; 16], fates: F
     let fates = Arc::new(fates);
     let settle = || {
         let (table, fates) = (Arc::clone(&sender.table), Arc::clone(&fates));
-        to_its_end(async move { DB::settle(&table, &claim, &fates).await })
+        to_its_end(async move { DB::Rows::settle(&table, &claim, &fates).await })
     };
     while let Err(error) = settle().await {
         sender.trouble.note("failed to note what was sent from the outbox", error_chain(&error));

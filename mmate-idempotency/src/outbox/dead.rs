@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use mmate_core::MessageId;
 
-use super::database::DeadRow;
+use super::database::{DeadRow, Rows as _};
 use super::error::failed;
 use super::{Outbox, OutboxDatabase, OutboxError};
 
@@ -78,7 +78,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// When the database fails.
     pub async fn dead(&self, at_most: u32) -> Result<Vec<DeadMessage>, OutboxError> {
-        let rows = DB::dead(&self.table, at_most.into()).await;
+        let rows = DB::Rows::dead(&self.table, at_most.into()).await;
         let rows = rows.map_err(failed("list the messages that were given up"))?;
         Ok(rows.into_iter().map(DeadMessage::from).collect())
     }
@@ -91,7 +91,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// When the database fails.
     pub async fn retry(&self, message: &DeadMessage) -> Result<bool, OutboxError> {
-        let found = DB::retry(&self.table, message.seq).await;
+        let found = DB::Rows::retry(&self.table, message.seq).await;
         let found = found.map_err(failed("retry a message that was given up"))?;
         self.wake();
         Ok(found)
@@ -102,7 +102,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// When the database fails.
     pub async fn discard(&self, message: &DeadMessage) -> Result<bool, OutboxError> {
-        let found = DB::discard(&self.table, message.seq).await;
+        let found = DB::Rows::discard(&self.table, message.seq).await;
         found.map_err(failed("discard a message that was given up"))
     }
 }

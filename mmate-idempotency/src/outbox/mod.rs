@@ -20,7 +20,7 @@ use sqlx::Pool;
 use tokio_util::sync::CancellationToken;
 
 pub use self::database::OutboxDatabase;
-use self::database::Table;
+use self::database::{Rows as _, Table};
 pub use self::dead::DeadMessage;
 pub use self::error::OutboxError;
 use self::error::failed;
@@ -174,12 +174,12 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// [`OutboxError::Table`] if it is there in another shape, or cannot be made.
     pub async fn migrate(&self) -> Result<(), OutboxError> {
-        if DB::check(&self.table).await.is_ok() {
+        if DB::Rows::check(&self.table).await.is_ok() {
             return Ok(());
         }
         // Another instance may be at it too.
-        let created = DB::create(&self.table).await;
-        let checked = DB::check(&self.table).await;
+        let created = DB::Rows::create(&self.table).await;
+        let checked = DB::Rows::check(&self.table).await;
         let table = self.table.statements.table.to_string();
         checked
             .map_err(|source| OutboxError::Table { table, source: created.err().unwrap_or(source) })
@@ -282,7 +282,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             MessageId::parse(key).map_err(OutboxError::Key)?;
         }
         let row = parcel::pack(id, publication, key).map_err(OutboxError::Unkeepable)?;
-        let written = DB::insert(&self.table.statements, connection, &row).await;
+        let written = DB::Rows::insert(&self.table.statements, connection, &row).await;
         written.map_err(failed("write a message into the outbox"))?;
         self.meters().written.increment(1);
         Ok(())

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Settings;
 use super::batch::{Batch, Sent};
-use super::database::{Ask, OutboxDatabase, Table};
+use super::database::{Ask, OutboxDatabase, Rows as _, Table};
 use super::metrics::Meters;
 use super::middleware::Trouble;
 
@@ -117,7 +117,7 @@ impl<DB: OutboxDatabase> Sender<DB> {
         let asked = Instant::now();
         let claim = ask.claim;
         let table = Arc::clone(&self.table);
-        let claimed = match to_its_end(async move { DB::claim(&table, &ask).await }).await {
+        let claimed = match to_its_end(async move { DB::Rows::claim(&table, &ask).await }).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 self.trouble.note("failed to look into the outbox", error_chain(&error));
@@ -146,7 +146,7 @@ impl<DB: OutboxDatabase> Sender<DB> {
     async fn count(&self) {
         loop {
             let table = Arc::clone(&self.table);
-            match to_its_end(async move { DB::count(&table).await }).await {
+            match to_its_end(async move { DB::Rows::count(&table).await }).await {
                 Ok((pending, dead)) => self.meters.waiting(pending, dead),
                 Err(error) => {
                     let error = error_chain(&error);

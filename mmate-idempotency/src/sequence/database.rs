@@ -6,35 +6,41 @@ use sqlx::{AssertSqlSafe, Database, Pool};
 /// A database that [`Sequence`](super::Sequence) works with: `sqlx::Sqlite`, `sqlx::Postgres` or
 /// `sqlx::MySql`, as the features of the crate say.
 ///
-/// It cannot be implemented elsewhere; its methods are for the sequence only, and may change.
-#[async_trait]
+/// It cannot be implemented elsewhere. It has no methods, so that a trait of yours can have it as a
+/// supertrait and methods of any names.
 pub trait SequenceDatabase: Database + sealed::Sealed {
-    /// Makes the table if it is missing.
+    /// What a sequence does with it; may change.
     #[doc(hidden)]
-    async fn create(pool: &Pool<Self>, table: &str) -> sqlx::Result<()>;
+    type Numbers: Numbers<Self>;
+}
+
+/// What a sequence does with a database.
+#[doc(hidden)]
+#[async_trait]
+#[expect(unnameable_types, reason = "for the sequence only")]
+pub trait Numbers<DB: Database>: Sized + Send + Sync + 'static {
+    /// Makes the table if it is missing.
+    async fn create(pool: &Pool<DB>, table: &str) -> sqlx::Result<()>;
 
     /// Takes the next number within the transaction that is open on the connection.
-    #[doc(hidden)]
     async fn next(
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         table: &str,
         sequence: &str,
         key: &str,
     ) -> sqlx::Result<i64>;
 
     /// The last number that was committed.
-    #[doc(hidden)]
     async fn last(
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         table: &str,
         sequence: &str,
         key: &str,
     ) -> sqlx::Result<Option<i64>>;
 
     /// Makes sure that the next number is above this one.
-    #[doc(hidden)]
     async fn raise(
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         table: &str,
         sequence: &str,
         key: &str,
@@ -62,8 +68,12 @@ macro_rules! sequence_database {
     ) => {
         impl sealed::Sealed for $database {}
 
-        #[async_trait]
         impl SequenceDatabase for $database {
+            type Numbers = Self;
+        }
+
+        #[async_trait]
+        impl Numbers<Self> for $database {
             async fn create(pool: &Pool<Self>, table: &str) -> sqlx::Result<()> {
                 let sql = migration!($folder).replace("{table}", table);
                 let mut connection = pool.acquire().await?;
@@ -71,7 +81,7 @@ macro_rules! sequence_database {
             }
 
             async fn next(
-                connection: &mut Self::Connection,
+                connection: &mut <Self as Database>::Connection,
                 table: &str,
                 sequence: &str,
                 key: &str,
@@ -94,7 +104,7 @@ macro_rules! sequence_database {
             }
 
             async fn last(
-                connection: &mut Self::Connection,
+                connection: &mut <Self as Database>::Connection,
                 table: &str,
                 sequence: &str,
                 key: &str,
@@ -107,7 +117,7 @@ macro_rules! sequence_database {
             }
 
             async fn raise(
-                connection: &mut Self::Connection,
+                connection: &mut <Self as Database>::Connection,
                 table: &str,
                 sequence: &str,
                 key: &str,

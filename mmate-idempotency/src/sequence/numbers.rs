@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sqlx::Pool;
 
 use super::SequenceDatabase;
+use super::database::Numbers as _;
 use super::limits::{Text, check};
 use crate::store::sql::check_name;
 use crate::store::{InvalidTableName, StoreError, StoreErrorKind};
@@ -67,7 +68,7 @@ impl<DB: SequenceDatabase> Sequence<DB> {
     /// # Errors
     /// When it cannot be made.
     pub async fn migrate(&self, pool: &Pool<DB>) -> Result<(), StoreError> {
-        let made = DB::create(pool, &self.table).await;
+        let made = DB::Numbers::create(pool, &self.table).await;
         made.map_err(|error| failed("make the table of sequences", error))
     }
 
@@ -83,7 +84,7 @@ impl<DB: SequenceDatabase> Sequence<DB> {
         key: &str,
     ) -> Result<i64, StoreError> {
         self.check(key)?;
-        let next = DB::next(connection, &self.table, &self.name, key).await;
+        let next = DB::Numbers::next(connection, &self.table, &self.name, key).await;
         next.map_err(|error| failed("take the next number", error))
     }
 
@@ -97,7 +98,7 @@ impl<DB: SequenceDatabase> Sequence<DB> {
         key: &str,
     ) -> Result<i64, StoreError> {
         self.check(key)?;
-        let last = DB::last(connection, &self.table, &self.name, key).await;
+        let last = DB::Numbers::last(connection, &self.table, &self.name, key).await;
         last.map(Option::unwrap_or_default)
             .map_err(|error| failed("look for the last number", error))
     }
@@ -114,7 +115,7 @@ impl<DB: SequenceDatabase> Sequence<DB> {
         least: i64,
     ) -> Result<(), StoreError> {
         self.check(key)?;
-        let raised = DB::raise(connection, &self.table, &self.name, key, least).await;
+        let raised = DB::Numbers::raise(connection, &self.table, &self.name, key, least).await;
         raised.map_err(|error| failed("raise a sequence", error))
     }
 

@@ -14,73 +14,68 @@ use sqlx::{Database, Pool};
 
 pub(super) use self::statements::Statements;
 
-/// A database that an [`Outbox`](crate::Outbox) can be in: `sqlx::Sqlite`, `sqlx::Postgres`,
-/// `sqlx::MySql` (which is MariaDB too).
+/// A database that the outbox works with: `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql`, each
+/// with the feature of its name.
 ///
-/// It cannot be implemented elsewhere; its methods are for the outbox only, and may change.
-#[async_trait]
+/// It cannot be implemented elsewhere. It has no methods, so that a trait of yours can have it as a
+/// supertrait and methods of any names.
 pub trait OutboxDatabase: Database + sealed::Sealed {
-    /// One word for metrics.
+    /// What the outbox does with it; may change.
     #[doc(hidden)]
+    type Rows: Rows<Self>;
+}
+
+/// What the outbox does with a database.
+#[doc(hidden)]
+#[async_trait]
+#[expect(unnameable_types, reason = "for the outbox only")]
+pub trait Rows<DB: OutboxDatabase>: Sized + Send + Sync + 'static {
+    /// One word for metrics.
     const WORD: &'static str;
 
     /// Lets the writers of this process in one by one, where only one can write.
-    #[doc(hidden)]
     type Gate: Clone + Send + Sync;
 
-    #[doc(hidden)]
     type Turn: Send;
 
-    #[doc(hidden)]
-    fn gate(pool: &Pool<Self>) -> Self::Gate;
+    fn gate(pool: &Pool<DB>) -> Self::Gate;
 
     /// Waits until this process may write.
-    #[doc(hidden)]
     async fn enter(gate: &Self::Gate) -> Self::Turn;
 
-    #[doc(hidden)]
     fn statements(table: &str) -> Statements;
 
     /// Fails if the table is missing or has another shape.
-    #[doc(hidden)]
-    async fn check(table: &Table<Self>) -> sqlx::Result<()>;
+    async fn check(table: &Table<DB>) -> sqlx::Result<()>;
 
     /// Makes the table if it is missing.
-    #[doc(hidden)]
-    async fn create(table: &Table<Self>) -> sqlx::Result<()>;
+    async fn create(table: &Table<DB>) -> sqlx::Result<()>;
 
     /// Writes a row in a transaction of somebody else's.
-    #[doc(hidden)]
     async fn insert(
         statements: &Statements,
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         row: &NewRow,
     ) -> sqlx::Result<()>;
 
     /// Claims rows under a lease, sorted by their place.
-    #[doc(hidden)]
-    async fn claim(table: &Table<Self>, ask: &Ask) -> sqlx::Result<Vec<Claimed>>;
+    async fn claim(table: &Table<DB>, ask: &Ask) -> sqlx::Result<Vec<Claimed>>;
 
     /// Notes what became of claimed rows. Half of it noted does no harm: the claim lasts for the
     /// rest.
-    #[doc(hidden)]
-    async fn settle(table: &Table<Self>, claim: &[u8; 16], fates: &Fates) -> sqlx::Result<()>;
+    async fn settle(table: &Table<DB>, claim: &[u8; 16], fates: &Fates) -> sqlx::Result<()>;
 
     /// The rows given up, oldest first.
-    #[doc(hidden)]
-    async fn dead(table: &Table<Self>, at_most: i64) -> sqlx::Result<Vec<DeadRow>>;
+    async fn dead(table: &Table<DB>, at_most: i64) -> sqlx::Result<Vec<DeadRow>>;
 
     /// Makes a row that was given up one to be sent. False if it is not there.
-    #[doc(hidden)]
-    async fn retry(table: &Table<Self>, seq: i64) -> sqlx::Result<bool>;
+    async fn retry(table: &Table<DB>, seq: i64) -> sqlx::Result<bool>;
 
     /// Removes a row that was given up. False if it is not there.
-    #[doc(hidden)]
-    async fn discard(table: &Table<Self>, seq: i64) -> sqlx::Result<bool>;
+    async fn discard(table: &Table<DB>, seq: i64) -> sqlx::Result<bool>;
 
     /// How many rows are to be sent, and how many are given up.
-    #[doc(hidden)]
-    async fn count(table: &Table<Self>) -> sqlx::Result<(i64, i64)>;
+    async fn count(table: &Table<DB>) -> sqlx::Result<(i64, i64)>;
 }
 
 mod sealed {
@@ -95,18 +90,21 @@ mod sealed {
     impl Sealed for sqlx::MySql {}
 }
 
+/// Lets the writers of this process in one by one, where only one can write.
+type Gate<DB> = <<DB as OutboxDatabase>::Rows as Rows<DB>>::Gate;
+
 /// The table, and how it is reached.
 #[doc(hidden)]
 #[expect(unnameable_types, reason = "for the outbox only")]
 pub struct Table<DB: OutboxDatabase> {
     pub(super) pool: Pool<DB>,
-    pub(super) gate: DB::Gate,
+    pub(super) gate: Gate<DB>,
     pub(super) statements: Statements,
 }
 
 impl<DB: OutboxDatabase> Table<DB> {
     pub(super) fn new(pool: Pool<DB>, name: &str) -> Self {
-        Self { gate: DB::gate(&pool), pool, statements: DB::statements(name) }
+        Self { gate: DB::Rows::gate(&pool), pool, statements: DB::Rows::statements(name) }
     }
 }
 
@@ -201,13 +199,17 @@ pub(in crate::outbox) type DeadRow =
 /// database.
 macro_rules! outbox_database {
     ($Database:ty, $templates:expr, { $($own:tt)* }) => {
-        #[async_trait]
         impl OutboxDatabase for $Database {
+            type Rows = Self;
+        }
+
+        #[async_trait]
+        impl Rows<Self> for $Database {
             $($own)*
 
             async fn insert(
                 statements: &Statements,
-                connection: &mut Self::Connection,
+                connection: &mut <Self as Database>::Connection,
                 row: &NewRow,
             ) -> sqlx::Result<()> {
                 sqlx::query::<Self>(AssertSqlSafe(Arc::clone(&statements.insert)))

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Database, MySql, MySqlConnection, MySqlPool};
 
 use super::statements::{Templates, fill, sql, templates};
 use super::{
-    Ask, Claimed, ClaimedRow, DeadRow, Fates, NewRow, Open, OutboxDatabase, Statements, Table,
-    outbox_database,
+    Ask, Claimed, ClaimedRow, DeadRow, Fates, NewRow, Open, OutboxDatabase, Rows, Statements,
+    Table, outbox_database,
 };
 
 const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Database, PgPool, Postgres};
 
 use super::statements::{Templates, sql, templates};
 use super::{
-    Ask, Claimed, ClaimedRow, DeadRow, Fates, NewRow, Open, OutboxDatabase, Statements, Table,
-    outbox_database,
+    Ask, Claimed, ClaimedRow, DeadRow, Fates, NewRow, Open, OutboxDatabase, Rows, Statements,
+    Table, outbox_database,
 };
 
 const TEMPLATES: Templates =

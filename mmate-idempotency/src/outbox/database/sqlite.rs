@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Sqlite, SqlitePool};
+use sqlx::{AssertSqlSafe, Database, Sqlite, SqlitePool};
 
 use super::statements::{Templates, sql, templates};
 use super::{
-    Ask, Claimed, ClaimedRow, DeadRow, Fates, NewRow, OutboxDatabase, Statements, Table,
+    Ask, Claimed, ClaimedRow, DeadRow, Fates, NewRow, OutboxDatabase, Rows, Statements, Table,
     outbox_database,
 };
 use crate::store::sqlite::{Gate, Inside};

@@ -6,7 +6,7 @@ use mmate_core::{Context, HandlerError, Next, Outcome, error_chain};
 use tokio::time::timeout;
 
 use super::Transactional;
-use super::database::{GaveWay, TransactionalDatabase, Uncommitted};
+use super::database::{GaveWay, TransactionalDatabase, Transactions as _, Uncommitted};
 use super::misuse::TxMisused;
 use super::open::{CommitError, Host, Open, Slot};
 use crate::protocol::Claim;
@@ -61,7 +61,7 @@ fn gave_way<DB: TransactionalDatabase>(
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<sqlx::Error>() {
-            return DB::gave_way(error);
+            return DB::Transactions::gave_way(error);
         }
         cause = error.source();
     }
@@ -122,7 +122,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         context: &Context,
         request: Option<&ClaimRequest<'_>>,
     ) -> Option<Begun<DB>> {
-        let turn = DB::turn(&self.store, &self.options);
+        let turn = DB::Transactions::turn(&self.store, &self.options);
         let Ok(turn) = timeout(self.patience.outage, turn).await else {
             tracing::warn!(
                 message_id = context.message_id().map(tracing::field::display),
@@ -132,9 +132,11 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         };
         let told = |error: &StoreError| self.note(error);
         let call = async || {
-            let mut open = Open::new(DB::begin(&self.pool, &self.options).await?);
+            let mut open = Open::new(DB::Transactions::begin(&self.pool, &self.options).await?);
             let Some(request) = request else { return Ok(Begun::Claimed(open, None)) };
-            let record = async |on: &mut DB::Connection| DB::record(&self.store, on, request).await;
+            let record = async |on: &mut DB::Connection| {
+                DB::Transactions::record(&self.store, on, request).await
+            };
             match open.ask(record).await {
                 Ok(claim) => Ok(Begun::Claimed(open, Some(claim))),
                 Err(error) if gave_way::<DB>(&error) == Some(GaveWay::Repeat) => Ok(Begun::GaveWay),
@@ -200,7 +202,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         let Some(permit) = permit else { return Ok(()) };
         let reply = answers::kept(outcome, context, self.reply_limit, self.meters());
         let Some(reply) = reply else { return Ok(()) };
-        let call = DB::answer(&self.store, open.connection(), &permit, &reply);
+        let call = DB::Transactions::answer(&self.store, open.connection(), &permit, &reply);
         outage::ask(self.patience, "keep an answer", call).await
     }
 
@@ -215,7 +217,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
         let error = match timeout(self.patience.answer, open.commit()).await {
             Ok(Ok(())) => return End::Outcome(Ok(outcome)),
             Ok(Err(CommitError::Savepoint)) => return failed(TxMisused::Savepoint),
-            Ok(Err(CommitError::Failed(error))) => match DB::uncommitted(&error) {
+            Ok(Err(CommitError::Failed(error))) => match DB::Transactions::uncommitted(&error) {
                 Uncommitted::Refused => return End::of::<DB>(Err(HandlerError::retryable(error))),
                 Uncommitted::Aborted => return failed(TxMisused::Aborted),
                 Uncommitted::Ended => return failed(TxMisused::Ended),

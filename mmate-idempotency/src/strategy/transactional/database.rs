@@ -12,62 +12,96 @@ use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, Store, S
 /// A database that [`Transactional`](crate::Transactional) and [`Tx`](crate::Tx) work with:
 /// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql`, each with the feature of its name.
 ///
-/// It cannot be implemented elsewhere; its methods are for the strategy only, and may change.
-#[async_trait]
+/// It cannot be implemented elsewhere. It has no methods, so that a trait of yours can have it as a
+/// supertrait and methods of any names:
+///
+/// ```
+/// # #[cfg(feature = "sqlite")]
+/// # mod shop {
+/// use mmate_idempotency::{OutboxDatabase, TransactionalDatabase};
+/// use sqlx::{Pool, Sqlite, Transaction};
+///
+/// #[async_trait::async_trait]
+/// trait ShopDatabase: TransactionalDatabase + OutboxDatabase {
+///     async fn begin(pool: &Pool<Self>) -> sqlx::Result<Transaction<'static, Self>>;
+/// }
+///
+/// #[async_trait::async_trait]
+/// impl ShopDatabase for Sqlite {
+///     async fn begin(pool: &Pool<Self>) -> sqlx::Result<Transaction<'static, Self>> {
+///         pool.begin_with("BEGIN IMMEDIATE").await
+///     }
+/// }
+///
+/// async fn order<DB: ShopDatabase>(pool: &Pool<DB>) -> sqlx::Result<()> {
+///     DB::begin(pool).await?.commit().await
+/// }
+/// # }
+/// ```
 pub trait TransactionalDatabase: Database + sealed::Sealed {
-    /// The records in such a database.
+    /// What the strategy does with it; may change.
     #[doc(hidden)]
+    type Transactions: Transactions<Self>;
+}
+
+/// The records in such a database.
+pub(super) type StoreOf<DB> =
+    <<DB as TransactionalDatabase>::Transactions as Transactions<DB>>::Store;
+
+/// How its transactions are.
+pub(super) type OptionsOf<DB> =
+    <<DB as TransactionalDatabase>::Transactions as Transactions<DB>>::Options;
+
+/// What a transaction holds beside its connection.
+pub(super) type TurnOf<DB> =
+    <<DB as TransactionalDatabase>::Transactions as Transactions<DB>>::Turn;
+
+/// What the strategy does with a database.
+#[doc(hidden)]
+#[async_trait]
+#[expect(unnameable_types, reason = "for the strategy only")]
+pub trait Transactions<DB: Database>: Sized + Send + Sync + 'static {
+    /// The records in such a database.
     type Store: Store + Clone;
 
     /// What a transaction holds beside its connection, to be dropped after it.
-    #[doc(hidden)]
     type Turn: Send + 'static;
 
     /// How its transactions are.
-    #[doc(hidden)]
     type Options: Clone + Send + Sync + 'static;
 
     /// How they are unless told otherwise.
-    #[doc(hidden)]
-    fn options(pool: &Pool<Self>) -> Self::Options;
+    fn options(pool: &Pool<DB>) -> Self::Options;
 
     /// The records in the pool's database.
-    #[doc(hidden)]
-    fn store(pool: Pool<Self>) -> Self::Store;
+    fn store(pool: Pool<DB>) -> Self::Store;
 
-    #[doc(hidden)]
     fn with_table(store: Self::Store, name: &str) -> Result<Self::Store, InvalidTableName>;
 
-    #[doc(hidden)]
     fn with_retention(store: Self::Store, retention: Retention) -> Self::Store;
 
-    #[doc(hidden)]
     fn with_clock(store: Self::Store, clock: ManualClock) -> Self::Store;
 
     /// Waits until this process may begin another transaction.
-    #[doc(hidden)]
     async fn turn(store: &Self::Store, options: &Self::Options) -> Self::Turn;
 
     /// Begins a transaction in which a claim may be made.
-    #[doc(hidden)]
     async fn begin(
-        pool: &Pool<Self>,
+        pool: &Pool<DB>,
         options: &Self::Options,
-    ) -> Result<PoolConnection<Self>, StoreError>;
+    ) -> Result<PoolConnection<DB>, StoreError>;
 
     /// Claims within the transaction, and is done with it when the transaction commits.
-    #[doc(hidden)]
     async fn record(
         store: &Self::Store,
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         request: &ClaimRequest<'_>,
     ) -> Result<Claim, StoreError>;
 
     /// Adds an answer to the record, within the transaction that made it.
-    #[doc(hidden)]
     async fn answer(
         store: &Self::Store,
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         permit: &Permit,
         reply: &Bytes,
     ) -> Result<(), StoreError>;
@@ -76,19 +110,17 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
     /// their order. What is granted counts as done at the commit only if
     /// [`complete_all`](Self::complete_all) said so: a handler that ends the transaction by itself
     /// would else make its neighbours done before they ran.
-    #[doc(hidden)]
     async fn claim_all(
         store: &Self::Store,
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         requests: &[ClaimRequest<'_>],
     ) -> Result<Vec<Claim>, StoreError>;
 
     /// Is done with what [`claim_all`](Self::claim_all) granted when the transaction commits. Whether
     /// all of it was still there: it is not where a handler has rolled back by itself.
-    #[doc(hidden)]
     async fn complete_all(
         store: &Self::Store,
-        connection: &mut Self::Connection,
+        connection: &mut DB::Connection,
         permits: &[Permit],
     ) -> Result<bool, StoreError>;
 
@@ -96,36 +128,30 @@ pub trait TransactionalDatabase: Database + sealed::Sealed {
     ///
     /// It is asked before another handler gets the transaction, which would else work without one.
     /// What is here asks nothing, and leaves it to the commit to find out.
-    #[doc(hidden)]
-    async fn is_ended(connection: &mut Self::Connection) -> Result<bool, StoreError> {
+    async fn is_ended(connection: &mut DB::Connection) -> Result<bool, StoreError> {
         let _ = connection;
         Ok(false)
     }
 
     /// Whether a connection is closed whose transaction was dropped: it cannot be put in order
     /// without waiting for it.
-    #[doc(hidden)]
     const CLOSES_DROPPED: bool = false;
 
     /// Commits the transaction; an error means what [`uncommitted`](Self::uncommitted) says.
-    #[doc(hidden)]
-    async fn commit(connection: &mut Self::Connection) -> sqlx::Result<()> {
-        <Self as Database>::TransactionManager::commit(connection).await
+    async fn commit(connection: &mut DB::Connection) -> sqlx::Result<()> {
+        DB::TransactionManager::commit(connection).await
     }
 
     /// Rolls the transaction back.
-    #[doc(hidden)]
-    async fn rollback(connection: &mut Self::Connection) -> sqlx::Result<()> {
-        Self::TransactionManager::rollback(connection).await
+    async fn rollback(connection: &mut DB::Connection) -> sqlx::Result<()> {
+        DB::TransactionManager::rollback(connection).await
     }
 
     /// What a failure to commit means.
-    #[doc(hidden)]
     fn uncommitted(error: &sqlx::Error) -> Uncommitted;
 
     /// Whether an error, of a statement or of the commit, says that the transaction was rolled back
     /// though there is nothing wrong with it.
-    #[doc(hidden)]
     #[must_use]
     fn gave_way(_error: &sqlx::Error) -> Option<GaveWay> {
         None

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use self::attempt::End;
 pub use self::database::TransactionalDatabase;
+use self::database::{OptionsOf, StoreOf, Transactions};
 pub use self::group::GroupCommit;
 use self::group::{Batches, Groups};
 pub use self::tx::Tx;
@@ -104,8 +105,8 @@ pub struct Transactional<DB: TransactionalDatabase> {
     purge_every: Duration,
     reply_limit: usize,
     pool: Pool<DB>,
-    store: DB::Store,
-    options: DB::Options,
+    store: StoreOf<DB>,
+    options: OptionsOf<DB>,
     groups: Option<Arc<Groups<DB>>>,
     batches: Arc<Batches<DB>>,
     shared: Arc<Shared>,
@@ -127,8 +128,8 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
             patience: Patience::default(),
             purge_every: super::PURGE_EVERY,
             reply_limit: super::REPLY_LIMIT,
-            store: DB::store(pool.clone()),
-            options: DB::options(&pool),
+            store: DB::Transactions::store(pool.clone()),
+            options: DB::Transactions::options(&pool),
             pool,
             groups: None,
             batches: Arc::default(),
@@ -141,7 +142,7 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
     /// # Errors
     /// When that cannot be the name of one.
     pub fn table(mut self, name: impl AsRef<str>) -> Result<Self, InvalidTableName> {
-        self.store = DB::with_table(self.store, name.as_ref())?;
+        self.store = DB::Transactions::with_table(self.store, name.as_ref())?;
         Ok(self.with_own_groups())
     }
 
@@ -152,13 +153,13 @@ impl<DB: TransactionalDatabase> Transactional<DB> {
 
     /// For how long records are kept.
     pub fn retention(mut self, retention: Retention) -> Self {
-        self.store = DB::with_retention(self.store, retention);
+        self.store = DB::Transactions::with_retention(self.store, retention);
         self.with_own_groups()
     }
 
     /// Uses another clock than the database's, for tests.
     pub fn clock(mut self, clock: ManualClock) -> Self {
-        self.store = DB::with_clock(self.store, clock);
+        self.store = DB::Transactions::with_clock(self.store, clock);
         self.with_own_groups()
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection, MySqlPool};
 
-use super::database::{GaveWay, TransactionalDatabase, Uncommitted, sealed};
+use super::database::{GaveWay, TransactionalDatabase, Transactions, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
 use crate::store::mysql::{
     begin, commit, is_deadlock, is_lock_wait_timeout, is_no_savepoint, rollback,
@@ -14,8 +14,12 @@ use crate::store::{ClaimRequest, InvalidTableName, ManualClock, MySqlStore, Perm
 
 impl sealed::Sealed for MySql {}
 
-#[async_trait]
 impl TransactionalDatabase for MySql {
+    type Transactions = Self;
+}
+
+#[async_trait]
+impl Transactions<Self> for MySql {
     type Store = MySqlStore;
     /// Rows are locked, not the database.
     type Turn = ();

@@ -6,7 +6,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Database};
 use sqlx_core::transaction::TransactionManager;
 
-use super::database::TransactionalDatabase;
+use super::database::{TransactionalDatabase, Transactions, TurnOf};
 
 /// An open transaction on a connection of a pool. Dropped, it rolls back before anybody else gets
 /// the connection.
@@ -21,7 +21,7 @@ pub(super) struct Open<DB: TransactionalDatabase> {
     /// be; and until then the database would keep what is locked.
     in_doubt: bool,
     /// Dropped after the connection.
-    turn: Option<DB::Turn>,
+    turn: Option<TurnOf<DB>>,
 }
 
 impl<DB: TransactionalDatabase> Open<DB> {
@@ -31,7 +31,7 @@ impl<DB: TransactionalDatabase> Open<DB> {
     }
 
     /// Keeps others waiting until this one is over.
-    pub(super) fn within(mut self, turn: DB::Turn) -> Self {
+    pub(super) fn within(mut self, turn: TurnOf<DB>) -> Self {
         self.turn = Some(turn);
         self
     }
@@ -73,7 +73,7 @@ impl<DB: TransactionalDatabase> Open<DB> {
             return Err(CommitError::Savepoint);
         }
         self.in_doubt = true;
-        DB::commit(&mut self.connection).await.map_err(CommitError::Failed)?;
+        DB::Transactions::commit(&mut self.connection).await.map_err(CommitError::Failed)?;
         (self.is_open, self.in_doubt) = (false, false);
         Ok(())
     }
@@ -84,7 +84,7 @@ impl<DB: TransactionalDatabase> Open<DB> {
             return;
         }
         self.in_doubt = true;
-        match DB::rollback(&mut self.connection).await {
+        match DB::Transactions::rollback(&mut self.connection).await {
             Ok(()) => self.is_open = false,
             Err(error) => {
                 tracing::debug!(%error, "a rollback failed; the connection is closed");
@@ -98,7 +98,7 @@ impl<DB: TransactionalDatabase> Drop for Open<DB> {
     fn drop(&mut self) {
         if self.is_open {
             // One rollback would end a savepoint only.
-            if self.in_doubt || self.depth() != 1 || DB::CLOSES_DROPPED {
+            if self.in_doubt || self.depth() != 1 || DB::Transactions::CLOSES_DROPPED {
                 self.connection.close_on_drop();
             }
             <DB as Database>::TransactionManager::start_rollback(&mut self.connection);

@@ -11,7 +11,7 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Transactional;
-use super::database::{GaveWay, TransactionalDatabase, Uncommitted, sealed};
+use super::database::{GaveWay, TransactionalDatabase, Transactions, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
 use crate::store::claim_call::ClaimCall;
 use crate::store::postgres::{
@@ -101,8 +101,12 @@ impl Drop for Asked<'_> {
 
 impl sealed::Sealed for Postgres {}
 
-#[async_trait]
 impl TransactionalDatabase for Postgres {
+    type Transactions = Self;
+}
+
+#[async_trait]
+impl Transactions<Self> for Postgres {
     type Store = PostgresStore;
     type Turn = Option<OwnedSemaphorePermit>;
     type Options = Options;

@@ -6,7 +6,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool};
 use sqlx_core::transaction::TransactionManager;
 
-use super::database::{TransactionalDatabase, Uncommitted, sealed};
+use super::database::{TransactionalDatabase, Transactions, Uncommitted, sealed};
 use crate::protocol::{Claim, Retention};
 use crate::store::sql::Aim;
 use crate::store::sqlite::{Inside, failed, is_constraint, is_no_transaction, is_transaction_open};
@@ -14,8 +14,12 @@ use crate::store::{ClaimRequest, InvalidTableName, ManualClock, Permit, SqliteSt
 
 impl sealed::Sealed for Sqlite {}
 
-#[async_trait]
 impl TransactionalDatabase for Sqlite {
+    type Transactions = Self;
+}
+
+#[async_trait]
+impl Transactions<Self> for Sqlite {
     type Store = SqliteStore;
     type Turn = Inside;
     type Options = ();

@@ -3,7 +3,7 @@
 use mmate_core::{HandlerError, error_chain};
 use tokio::time::timeout;
 
-use super::super::database::{TransactionalDatabase, Uncommitted};
+use super::super::database::{TransactionalDatabase, Transactions as _, Uncommitted};
 use super::super::misuse::TxMisused;
 use super::super::open::{CommitError, Open};
 use super::super::outage;
@@ -23,9 +23,10 @@ impl<DB: TransactionalDatabase> Lane<DB> {
             if permits.is_empty() {
                 return Ok(true);
             }
-            let all = DB::complete_all(&strategy.store, open.connection(), permits).await?;
+            let all =
+                DB::Transactions::complete_all(&strategy.store, open.connection(), permits).await?;
             for (permit, reply) in replies {
-                DB::answer(&strategy.store, open.connection(), permit, reply).await?;
+                DB::Transactions::answer(&strategy.store, open.connection(), permit, reply).await?;
             }
             Ok(all)
         };
@@ -57,7 +58,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
                 return all(|| Fate::Committed);
             }
             Ok(Err(CommitError::Savepoint)) => Err(HandlerError::retryable(TxMisused::Savepoint)),
-            Ok(Err(CommitError::Failed(error))) => match DB::uncommitted(&error) {
+            Ok(Err(CommitError::Failed(error))) => match DB::Transactions::uncommitted(&error) {
                 Uncommitted::Refused => Err(HandlerError::retryable(error)),
                 Uncommitted::Aborted => Err(HandlerError::retryable(TxMisused::Aborted)),
                 Uncommitted::Ended => Err(HandlerError::retryable(TxMisused::Ended)),
@@ -131,7 +132,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
     pub(super) async fn undo(&self, mut open: Open<DB>, party: &Party<DB>) {
         let strategy = &self.strategy;
         if party.size > 1 && open.is_plain().await {
-            let looking = DB::is_ended(open.connection());
+            let looking = DB::Transactions::is_ended(open.connection());
             let ended = outage::ask(strategy.patience, "look for a transaction", looking).await;
             if let Ok(true) = ended {
                 return self.save(open, party).await;
@@ -147,7 +148,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
         party: &Party<DB>,
     ) -> Result<Open<DB>, Failure<DB>> {
         let strategy = &self.strategy;
-        let looking = DB::is_ended(open.connection());
+        let looking = DB::Transactions::is_ended(open.connection());
         match outage::ask(strategy.patience, "look for a transaction", looking).await {
             Ok(false) => Ok(open),
             Ok(true) => {
@@ -167,7 +168,8 @@ impl<DB: TransactionalDatabase> Lane<DB> {
             messages = party.ran.len(),
             "a handler has ended the transaction of a group by itself; what is committed of it stays"
         );
-        let completing = DB::complete_all(&strategy.store, open.connection(), &party.permits);
+        let completing =
+            DB::Transactions::complete_all(&strategy.store, open.connection(), &party.permits);
         let asked = outage::ask(strategy.patience, "complete the claims of a group", completing);
         match asked.await {
             // Without records to complete it was a rollback, and there is nothing to commit.

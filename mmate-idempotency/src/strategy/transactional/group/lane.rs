@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::super::database::TransactionalDatabase;
+use super::super::database::{TransactionalDatabase, Transactions as _, TurnOf};
 use super::super::open::Open;
 use super::super::{Transactional, outage};
 use super::Groups;
@@ -31,7 +31,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
         while self.has_work() {
             self.gather().await;
             // The turn first: what comes while others have it is in the same group.
-            let turn = DB::turn(&self.strategy.store, &self.strategy.options).await;
+            let turn = DB::Transactions::turn(&self.strategy.store, &self.strategy.options).await;
             self.let_them_come().await;
             let taken = self.take();
             if taken.is_empty() {
@@ -99,7 +99,7 @@ impl<DB: TransactionalDatabase> Lane<DB> {
         taken
     }
 
-    async fn serve(&self, group: Vec<Waiting<DB>>, turn: DB::Turn) {
+    async fn serve(&self, group: Vec<Waiting<DB>>, turn: TurnOf<DB>) {
         let keys = group.iter().filter_map(|one| Some(one.claim.as_ref()?.key.clone())).collect();
         let keys = Keys { groups: &self.groups, keys };
         let begun = self.begin(&group).await;
@@ -151,12 +151,13 @@ impl<DB: TransactionalDatabase> Lane<DB> {
             order.iter().filter_map(|at| group[*at].claim.as_deref()).map(request).collect();
         let told = |error: &StoreError| strategy.note(error);
         let call = async || {
-            let mut open = Open::new(DB::begin(&strategy.pool, &strategy.options).await?);
+            let mut open =
+                Open::new(DB::Transactions::begin(&strategy.pool, &strategy.options).await?);
             let claims = match requests.is_empty() {
                 true => Vec::new(),
                 false => {
                     let claim = async |on: &mut DB::Connection| {
-                        DB::claim_all(&strategy.store, on, &requests).await
+                        DB::Transactions::claim_all(&strategy.store, on, &requests).await
                     };
                     open.ask(claim).await?
                 }
