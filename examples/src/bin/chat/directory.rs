@@ -90,8 +90,23 @@ impl Directory {
         let (first, second) = if who < with { (who, with) } else { (with, who) };
         let participants = format!("{first}:{second}");
         let key = RecordKey::new("conversations", &participants).map_err(|e| error_chain(&e))?;
-        let make = self.clone().make_direct(participants, [first.clone(), second.clone()]);
-        opened(self.records.run(key, None, make).await)
+        let members = [first.clone(), second.clone()];
+        let make = self.clone().make_direct(participants.clone(), members);
+        let mut opened = opened(self.records.run(key, None, make).await)?;
+        // What `chat merge` has made another one's since has a record still.
+        if !opened.created
+            && let Some(id) = self.find(&participants).await?
+        {
+            opened.conversation = id;
+        }
+        Ok(opened)
+    }
+
+    async fn find(&self, participants: &str) -> Result<Option<String>, String> {
+        let find = self.connections.query(FIND).bind(participants.to_owned());
+        let found = find.fetch_optional(self.connections.pool()).await;
+        let found = found.and_then(|row| row.map(|row| row.try_get(0)).transpose());
+        found.map_err(|error| format!("try again: {}", error_chain(&error)))
     }
 
     async fn make_direct(self, participants: String, members: [Name; 2]) -> sqlx::Result<String> {

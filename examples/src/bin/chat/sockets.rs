@@ -44,22 +44,7 @@ struct Auth {
     token: String,
     /// What it has seen.
     #[serde(default)]
-    after: After,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum After {
-    Seen(Seen),
-    /// Nothing.
-    #[expect(dead_code, reason = "clients that have seen nothing say 0")]
-    Zero(u8),
-}
-
-impl Default for After {
-    fn default() -> Self {
-        Self::Seen(Seen::new())
-    }
+    after: Seen,
 }
 
 /// Who is connected.
@@ -85,7 +70,7 @@ struct Group {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Send {
+struct Text {
     message_id: MessageId,
     conversation: String,
     text: String,
@@ -122,11 +107,7 @@ impl Room {
             format!("auth is {{token, after}}, with a token of /sign-in: {error}")
         })?;
         let name = self.signer.verify(&token)?;
-        let seen = match after {
-            After::Seen(seen) => seen,
-            After::Zero(_) => Seen::new(),
-        };
-        socket.extensions.insert(Guest { name, seen });
+        socket.extensions.insert(Guest { name, seen: after });
         Ok(())
     }
 
@@ -137,12 +118,12 @@ impl Room {
         self.on(&socket, &name, "group", async |room: Self, name, group| {
             room.open_group(&name, group).await
         });
-        self.on(&socket, &name, "send", async |room: Self, name, send: Send| {
-            let length = send.text.chars().count();
+        self.on(&socket, &name, "send", async |room: Self, name, text: Text| {
+            let length = text.text.chars().count();
             if !(1..=LARGEST).contains(&length) {
                 return Err(format!("a text has 1 to {LARGEST} letters"));
             }
-            room.say(&name, &send.message_id, send.conversation, What::Text(send.text)).await
+            room.say(&name, &text.message_id, text.conversation, What::Text(text.text)).await
         });
         self.on(&socket, &name, "add", async |room: Self, name, change: Change| {
             let what = What::Added(change.name);
@@ -166,9 +147,9 @@ impl Room {
     /// Answers an event with what `answer` gives, or with what is wrong with its data.
     fn on<D, F, A>(&self, socket: &SocketRef, name: &Name, event: &'static str, answer: F)
     where
-        D: DeserializeOwned + std::marker::Send + Sync + 'static,
-        F: Fn(Self, Name, D) -> A + Clone + std::marker::Send + Sync + 'static,
-        A: Future<Output = Answer> + std::marker::Send + 'static,
+        D: DeserializeOwned + Send + Sync + 'static,
+        F: Fn(Self, Name, D) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
     {
         let (room, name) = (self.clone(), name.clone());
         socket.on(event, async move |TryData(data): TryData<D>, ack: AckSender| {
@@ -213,6 +194,10 @@ impl Room {
         conversation: String,
         what: What,
     ) -> Answer {
+        let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !(1..=64).contains(&conversation.len()) || !conversation.chars().all(is_fit) {
+            return Err("there is no such conversation".to_owned());
+        }
         if message_id.as_str().len() > 200 {
             return Err("a messageId has 200 bytes at most".to_owned());
         }

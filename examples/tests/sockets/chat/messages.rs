@@ -164,6 +164,8 @@ fn strangers_and_what_is_no_message_are_refused() {
         (&anna, text(&conversation, "", "x"), "empty"),
         (&anna, without("conversation"), "missing field"),
         (&anna, text("no-such", "m-1", "x"), "you are not in this conversation"),
+        (&anna, text("a.b", "m-1", "x"), "there is no such conversation"),
+        (&anna, text("", "m-1", "x"), "there is no such conversation"),
         (&carl, text(&conversation, "m-1", "x"), "you are not in this conversation"),
     ];
     for (client, data, reason) in &cases {
