@@ -16,11 +16,12 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A free port of this machine, for what runs within a demonstration.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// The exit code of a program: 0, or 2 after a failure, which is told in one line.
+/// The exit code of a program: 0 if all is as it should be, 1 if not, or 2 after a failure, which is told in one line.
 #[must_use]
-pub fn exit_code(program: &str, outcome: Result<(), Failure>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+pub fn exit_code(program: &str, is_well: Result<bool, Failure>) -> ExitCode {
+    match is_well {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
             eprintln!("{program}: {}", error_chain(&*failure));
             ExitCode::from(2)

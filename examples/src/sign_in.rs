@@ -3,11 +3,20 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::extract::State;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::post;
+use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::Sha256;
+
+use crate::program::refusal;
 
 /// How long a token is good for.
 const GOOD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -99,6 +108,43 @@ impl Signer {
         let mac = self.0.clone().chain_update(what).finalize().into_bytes();
         BASE64_URL_SAFE_NO_PAD.encode(mac)
     }
+}
+
+/// A secret on the command line.
+///
+/// # Errors
+/// When it is too short to be one.
+pub fn secret(text: &str) -> Result<String, String> {
+    match text.len() >= 8 {
+        true => Ok(text.to_owned()),
+        false => Err("a secret has 8 letters at least".to_owned()),
+    }
+}
+
+/// `POST /sign-in` with `{"name": "anna"}` gives a token to whoever gives a name: these are examples. Yours ask for a
+/// password.
+pub fn routes<S: Clone + Send + Sync + 'static>(signer: Signer) -> Router<S> {
+    Router::new().route("/sign-in", post(sign_in)).with_state(signer)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignIn {
+    name: Name,
+}
+
+async fn sign_in(State(signer): State<Signer>, Json(SignIn { name }): Json<SignIn>) -> Json<Value> {
+    Json(json!({"token": signer.token(&name), "name": name}))
+}
+
+/// Whose token is in the header `Authorization: Bearer TOKEN`; or the refusal to be answered.
+///
+/// # Errors
+/// There is none, or it is not valid.
+pub fn signed_in(signer: &Signer, headers: &HeaderMap) -> Result<Name, Box<Response>> {
+    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    signer.verify(token).map_err(|reason| Box::new(refusal(StatusCode::UNAUTHORIZED, reason)))
 }
 
 fn now() -> u64 {

@@ -10,6 +10,7 @@ use socketioxide::AckError;
 use socketioxide::extract::SocketRef;
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::sign_in::Name;
 
@@ -29,6 +30,14 @@ pub async fn show<T: Serialize>(socket: &SocketRef, event: &str, data: &T) -> bo
         let _ = socket.clone().disconnect();
     }
     is_confirmed
+}
+
+/// Does something until the client is gone.
+pub async fn until_disconnected(socket: &SocketRef, what: impl Future<Output = ()>) {
+    let gone = CancellationToken::new();
+    let leaves = gone.clone();
+    socket.on_disconnect(async move || leaves.cancel());
+    gone.run_until_cancelled(what).await;
 }
 
 /// The mailboxes of the sockets that are connected to this server, by the names of their users.

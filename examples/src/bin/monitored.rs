@@ -36,7 +36,7 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::start("warn").finish_and_clear();
-    exit_code("monitored", run(options).await)
+    exit_code("monitored", run(options).await.map(|()| true))
 }
 
 async fn run(options: Options) -> Result<(), Failure> {

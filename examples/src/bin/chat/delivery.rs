@@ -6,9 +6,8 @@ use std::time::Duration;
 use metrics::counter;
 use mmate_core::error_chain;
 use mmate_examples::sign_in::Name;
-use mmate_examples::sockets::{Joined, Mailboxes, show};
+use mmate_examples::sockets::{Joined, Mailboxes, show, until_disconnected};
 use socketioxide::extract::SocketRef;
-use tokio_util::sync::CancellationToken;
 
 use crate::directory::Directory;
 
@@ -28,15 +27,10 @@ pub(crate) async fn deliver(
     directory: Directory,
     mailboxes: Mailboxes,
 ) {
-    let ended = CancellationToken::new();
-    socket.on_disconnect({
-        let ended = ended.clone();
-        async move || ended.cancel()
-    });
     // Before it is looked for what is there: what comes in between is told.
     let mailbox = mailboxes.join(&name);
-    let delivery = Delivery { socket, name, seen, directory };
-    ended.run_until_cancelled(delivery.run(&mailbox)).await;
+    let delivery = Delivery { socket: socket.clone(), name, seen, directory };
+    until_disconnected(&socket, delivery.run(&mailbox)).await;
 }
 
 struct Delivery {

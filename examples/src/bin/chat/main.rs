@@ -36,12 +36,12 @@ use server::Server;
 async fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::start("warn,lapin=off,chat=info").finish_and_clear();
-    let outcome = match options.command {
-        None => try_out(&options.listen, &options.places).await,
-        Some(Command::Serve(options)) => serve(options).await,
-        Some(Command::Merge(options)) => merge::run(&options.database).await,
+    let is_well = match options.command {
+        None => try_out(&options.listen, &options.places).await.map(|()| true),
+        Some(Command::Serve(options)) => serve(options).await.map(|()| true),
+        Some(Command::Merge(options)) => merge::run(&options.database).await.map(|()| true),
     };
-    exit_code("chat", outcome)
+    exit_code("chat", is_well)
 }
 
 /// Servers in this process, which share what is in memory and a database in a temporary folder unless told otherwise.

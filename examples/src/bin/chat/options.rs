@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use mmate_examples::sign_in::secret;
 
 /// A chat on several servers that never doubles a message.
 ///
@@ -95,11 +96,4 @@ pub(crate) struct MergeOptions {
     /// The database of conversations and messages
     #[arg(long, value_name = "URL", default_value = "sqlite:chat.db")]
     pub(crate) database: String,
-}
-
-fn secret(text: &str) -> Result<String, String> {
-    match text.len() >= 8 {
-        true => Ok(text.to_owned()),
-        false => Err("a secret has 8 letters at least".to_owned()),
-    }
 }

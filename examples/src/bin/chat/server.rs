@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use metrics::{describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -15,7 +15,7 @@ use mmate_core::{Running, Transport, error_chain};
 use mmate_examples::database::Statements;
 use mmate_examples::monitor;
 use mmate_examples::program::{Failure, refusal};
-use mmate_examples::sign_in::{Name, Signer};
+use mmate_examples::sign_in::{self, Name, Signer, signed_in};
 use mmate_examples::sockets::Mailboxes;
 use mmate_idempotency::store::Store;
 use serde::Deserialize;
@@ -87,11 +87,11 @@ impl Server {
             report
         };
         Router::new()
-            .route("/sign-in", post(sign_in))
             .route("/api/conversations", get(conversations).post(open))
             .route("/api/contacts", get(contacts))
             .route("/api/servers", get(servers))
             .with_state(self.room.clone())
+            .merge(sign_in::routes(self.room.signer.clone()))
             .merge(page::routes())
             .merge(monitor::pages(metrics, report))
             .layer(layer)
@@ -115,17 +115,6 @@ async fn look(room: Room, database: StatusCell) {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignIn {
-    name: Name,
-}
-
-/// A token for whoever gives a name: this is an example. Yours asks for a password.
-async fn sign_in(State(room): State<Room>, Json(SignIn { name }): Json<SignIn>) -> Json<Value> {
-    Json(json!({"token": room.signer.token(&name), "name": name}))
-}
-
 async fn servers(State(room): State<Room>) -> Json<Value> {
     Json(json!(&*room.servers))
 }
@@ -138,9 +127,9 @@ struct Open {
 
 /// Creates the conversation of two users, or finds it.
 async fn open(State(room): State<Room>, headers: HeaderMap, Json(open): Json<Open>) -> Response {
-    let name = match signed_in(&room, &headers) {
+    let name = match signed_in(&room.signer, &headers) {
         Ok(name) => name,
-        Err(reason) => return refusal(StatusCode::UNAUTHORIZED, reason),
+        Err(refusal) => return *refusal,
     };
     if name == open.with {
         return refusal(StatusCode::BAD_REQUEST, "a conversation is with somebody else");
@@ -152,16 +141,16 @@ async fn open(State(room): State<Room>, headers: HeaderMap, Json(open): Json<Ope
 }
 
 async fn conversations(State(room): State<Room>, headers: HeaderMap) -> Response {
-    match signed_in(&room, &headers) {
+    match signed_in(&room.signer, &headers) {
         Ok(name) => found(room.directory.conversations(&name).await),
-        Err(reason) => refusal(StatusCode::UNAUTHORIZED, reason),
+        Err(refusal) => *refusal,
     }
 }
 
 async fn contacts(State(room): State<Room>, headers: HeaderMap) -> Response {
-    match signed_in(&room, &headers) {
+    match signed_in(&room.signer, &headers) {
         Ok(name) => found(room.directory.contacts(&name).await),
-        Err(reason) => refusal(StatusCode::UNAUTHORIZED, reason),
+        Err(refusal) => *refusal,
     }
 }
 
@@ -170,9 +159,4 @@ fn found<T: serde::Serialize>(found: sqlx::Result<T>) -> Response {
         Ok(found) => Json(found).into_response(),
         Err(error) => refusal(StatusCode::SERVICE_UNAVAILABLE, &error_chain(&error)),
     }
-}
-
-fn signed_in(room: &Room, headers: &HeaderMap) -> Result<Name, &'static str> {
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    room.signer.verify(token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default())
 }

@@ -42,16 +42,12 @@ async fn main() -> ExitCode {
         None => "warn,lapin=off",
     };
     telemetry::start(log).finish_and_clear();
-    let outcome = match options.command {
-        Some(Command::Producer(options)) => produce(options).await,
-        Some(Command::Listener(options)) => process(options).await,
-        None => match demo::run(options.demo).await {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::FAILURE,
-            Err(failure) => Err(failure),
-        },
+    let is_well = match options.command {
+        Some(Command::Producer(options)) => produce(options).await.map(|()| true),
+        Some(Command::Listener(options)) => process(options).await.map(|()| true),
+        None => demo::run(options.demo).await,
     };
-    exit_code("event-processor", outcome)
+    exit_code("event-processor", is_well)
 }
 
 async fn produce(options: ProducerOptions) -> Result<(), Failure> {

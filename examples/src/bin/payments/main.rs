@@ -34,22 +34,14 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     // A provider that fails is what this is about: what comes of it is in the counts.
     telemetry::start("error,lapin=off,payments=info").finish_and_clear();
-    let outcome = match options.command {
-        Some(Command::Provider(options)) => provide(options).await,
-        Some(Command::Service(options)) => serve(options).await,
-        Some(Command::Publish(options)) => publish(options).await,
-        Some(Command::Check(options)) => match check(options).await {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::FAILURE,
-            Err(failure) => Err(failure),
-        },
-        None => match demo::run(options.demo).await {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::FAILURE,
-            Err(failure) => Err(failure),
-        },
+    let is_well = match options.command {
+        Some(Command::Provider(options)) => provide(options).await.map(|()| true),
+        Some(Command::Service(options)) => serve(options).await.map(|()| true),
+        Some(Command::Publish(options)) => publish(options).await.map(|()| true),
+        Some(Command::Check(options)) => check(options).await,
+        None => demo::run(options.demo).await,
     };
-    exit_code("payments", outcome)
+    exit_code("payments", is_well)
 }
 
 async fn provide(options: options::ProviderOptions) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use mmate_core::health::Status;
 use mmate_examples::database::Connections;
 use mmate_examples::program::Failure;
 use mmate_examples::sign_in::{Name, Signer};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use tokio::fs::{self, File};
@@ -52,6 +52,13 @@ pub(crate) struct Album {
     signer: Signer,
 }
 
+/// A photo that is stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) url: String,
+    pub(crate) is_new: bool,
+}
+
 /// A photo, as its recipient is shown it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,16 +85,16 @@ impl Album {
         Ok(&self.connections)
     }
 
-    /// Writes the file and the row, and returns the photo's URL. Whoever does it again, since the first died in the middle,
-    /// finds or overwrites what is there.
-    pub(crate) async fn store(&self, sender: &Name, upload: &Upload) -> Result<String, Failure> {
+    /// Writes the file and the row. Whoever does it again, since the first died in the middle or is forgotten, finds or
+    /// overwrites what is there.
+    pub(crate) async fn store(&self, sender: &Name, upload: &Upload) -> Result<Stored, Failure> {
         // Nobody can guess it, and it is the same in every attempt.
         let name = self.signer.sign(&format!("photo {sender} {}", upload.message_id));
         let file = format!("{name}.{}", upload.format.extension());
         self.write(&file, &upload.content).await?;
         let url = format!("/photos/{file}");
-        self.insert(sender, upload, &url).await?;
-        Ok(url)
+        let is_new = self.insert(sender, upload, &url).await?;
+        Ok(Stored { url, is_new })
     }
 
     /// Under its name there is a whole file or none.
@@ -106,7 +113,8 @@ impl Album {
         Ok(())
     }
 
-    async fn insert(&self, sender: &Name, upload: &Upload, url: &str) -> sqlx::Result<()> {
+    /// `false` if the row was there.
+    async fn insert(&self, sender: &Name, upload: &Upload, url: &str) -> sqlx::Result<bool> {
         let connections = self.connections().await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         for attempt in 1.. {
@@ -120,7 +128,7 @@ impl Album {
                 .bind(i64::try_from(now).unwrap_or(i64::MAX))
                 .bind(upload.recipient.to_string());
             let failure = match insert.execute(connections.pool()).await {
-                Ok(inserted) if inserted.rows_affected() > 0 => return Ok(()),
+                Ok(inserted) if inserted.rows_affected() > 0 => return Ok(true),
                 Ok(_) => None,
                 // On MariaDB two that want the same number may have to wait for each other.
                 Err(error) => Some(error),
@@ -130,7 +138,7 @@ impl Album {
                 .bind(sender.to_string())
                 .bind(upload.message_id.to_string());
             if find.fetch_optional(connections.pool()).await?.is_some() {
-                return Ok(());
+                return Ok(false);
             }
             match (patience().after(attempt), failure) {
                 (Some(pause), None | Some(sqlx::Error::Database(_))) => sleep(pause).await,

@@ -7,7 +7,6 @@ use mmate_core::{HandlerError, Json, Service, State, Subscription, error_chain};
 use mmate_examples::sign_in::Name;
 use mmate_examples::sockets::{self, Joined, Mailboxes};
 use socketioxide::extract::SocketRef;
-use tokio_util::sync::CancellationToken;
 
 use crate::album::Album;
 use crate::desk::STORED;
@@ -39,14 +38,9 @@ pub(crate) async fn deliver(
     album: Arc<Album>,
     mailboxes: Mailboxes,
 ) {
-    let ended = CancellationToken::new();
-    socket.on_disconnect({
-        let ended = ended.clone();
-        async move || ended.cancel()
-    });
     let mailbox = mailboxes.join(&name);
     let showing = show(&socket, &name, after, &album, &mailbox);
-    ended.run_until_cancelled(showing).await;
+    sockets::until_disconnected(&socket, showing).await;
 }
 
 async fn show(socket: &SocketRef, name: &Name, mut after: i64, album: &Album, mailbox: &Joined) {

@@ -12,7 +12,7 @@ use mmate_idempotency::{Idempotent, Ran, RunError};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::album::Album;
+use crate::album::{Album, Stored};
 use crate::options::WorkOptions;
 use crate::tally::{Outcome, Tally};
 use crate::upload::Upload;
@@ -55,6 +55,7 @@ impl Desk {
         options: &WorkOptions,
     ) -> Self {
         let records = Idempotent::new(store).named("photos", "").lease(options.lease());
+        let records = records.purge_every(options.purge_every());
         let storing_takes = options.storing_takes();
         Self { album, records, publisher, storing_takes, tally: Tally::default() }
     }
@@ -71,12 +72,13 @@ impl Desk {
         let work = store(Arc::clone(&self.album), sender.clone(), upload, self.storing_takes);
         let ran = self.records.run(key, fingerprint, work).await;
         let (cached, url) = match ran {
-            Ok(Ran::Fresh(url)) => {
+            Ok(Ran::Fresh(Stored { url, is_new: true })) => {
                 self.tally.add(Outcome::Stored);
                 self.tell(&recipient);
                 (false, url)
             }
-            Ok(Ran::Replayed(url)) => {
+            // Also what was stored so long ago that its record is gone.
+            Ok(Ran::Replayed(Stored { url, .. }) | Ran::Fresh(Stored { url, is_new: false })) => {
                 self.tally.add(Outcome::Cached);
                 (true, url)
             }
@@ -133,7 +135,7 @@ async fn store(
     sender: Name,
     upload: Upload,
     takes: Duration,
-) -> Result<String, Failure> {
+) -> Result<Stored, Failure> {
     sleep(takes).await;
     album.store(&sender, &upload).await
 }

@@ -27,15 +27,11 @@ use server::Server;
 async fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::start("warn,lapin=off,photos=info").finish_and_clear();
-    let outcome = match options.command {
-        Some(Command::Serve(options)) => serve(options).await,
-        None => match demo::run(options.demo).await {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::FAILURE,
-            Err(failure) => Err(failure),
-        },
+    let is_well = match options.command {
+        Some(Command::Serve(options)) => serve(options).await.map(|()| true),
+        None => demo::run(options.demo).await,
     };
-    exit_code("photos", outcome)
+    exit_code("photos", is_well)
 }
 
 async fn serve(options: ServerOptions) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use mmate_examples::sign_in::secret;
 
 /// Takes photos that clients send more than once, stores and delivers each once, and answers every copy alike.
 ///
@@ -90,6 +91,10 @@ pub(crate) struct WorkOptions {
     #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8_760))]
     keep: u32,
 
+    /// How often answers whose time is over are removed, in seconds
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    purge_every: u64,
+
     /// How many answers a store in memory has at most; the oldest go first
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep_most: u32,
@@ -108,18 +113,15 @@ impl WorkOptions {
         Duration::from_secs(60 * 60 * u64::from(self.keep))
     }
 
+    pub(crate) fn purge_every(&self) -> Duration {
+        Duration::from_secs(self.purge_every)
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.lease)
     }
 
     pub(crate) fn storing_takes(&self) -> Duration {
         Duration::from_millis(self.storing_takes)
-    }
-}
-
-fn secret(text: &str) -> Result<String, String> {
-    match text.len() >= 8 {
-        true => Ok(text.to_owned()),
-        false => Err("a secret has 8 letters at least".to_owned()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use mmate_amqp::Amqp;
@@ -14,7 +14,7 @@ use mmate_core::health::{Status, StatusCell};
 use mmate_core::{Health, HealthReport, Running, Transport, error_chain};
 use mmate_examples::monitor;
 use mmate_examples::program::{Failure, refusal};
-use mmate_examples::sign_in::{Name, Signer};
+use mmate_examples::sign_in::{self, Name, Signer, signed_in};
 use mmate_examples::sockets::Mailboxes;
 use mmate_examples::stores::{self, Keep};
 use mmate_idempotency::audit::{Audit, AuditQuery, ProcessedMessage};
@@ -115,10 +115,10 @@ impl Server {
         io.ns("/", connect.with(check));
         let health = self.room.clone();
         Router::new()
-            .route("/sign-in", post(sign_in))
             .route("/photos/{file}", get(photo))
             .route("/api/records", get(records))
             .with_state(self.room.clone())
+            .merge(sign_in::routes(self.room.signer.clone()))
             .merge(monitor::pages(metrics, move || health.report()))
             .layer(layer)
     }
@@ -203,17 +203,6 @@ async fn look(room: Room) {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignIn {
-    name: Name,
-}
-
-/// A token for whoever gives a name: this is an example. Yours asks for a password.
-async fn sign_in(State(room): State<Room>, Json(SignIn { name }): Json<SignIn>) -> Json<Value> {
-    Json(json!({"token": room.signer.token(&name), "name": name}))
-}
-
 async fn photo(State(room): State<Room>, Path(file): Path<String>) -> Response {
     match room.desk.album.read(&file).await {
         Ok(Some((format, content))) => {
@@ -231,11 +220,9 @@ async fn photo(State(room): State<Room>, Path(file): Path<String>) -> Response {
 
 /// The records of whoever asks: which ids were seen, what became of them, and until when that is kept.
 async fn records(State(room): State<Room>, headers: HeaderMap) -> Response {
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    let name = match room.signer.verify(token) {
+    let name = match signed_in(&room.signer, &headers) {
         Ok(name) => name,
-        Err(reason) => return refusal(StatusCode::UNAUTHORIZED, reason),
+        Err(refusal) => return *refusal,
     };
     let Some(audit) = &room.audit else {
         let reason = "only records in a database can be asked for";

@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::scene::{Scene, photo, token};
+use crate::clients::Client;
 
 /// S1: in one process, without any server.
 #[test]
@@ -168,4 +169,68 @@ fn records_are_kept_for_a_day_and_can_be_asked_for() {
     let token = format!("Bearer {}", token(&server, "anna"));
     let answer = server.ask("GET /api/records", &[("Authorization", &token)], "").unwrap();
     assert_eq!(answer.status, 501, "{answer:?}");
+}
+
+/// S34: what is forgotten is removed, and the photo is there all the same.
+#[test]
+fn a_record_whose_time_is_over_is_removed_and_its_photo_is_not_stored_again() {
+    let scene = Scene::new(&["--purge-every", "1"]);
+    let server = scene.server("server");
+    let (anna, bert) = (scene.client(&server, "anna"), scene.client(&server, "bert"));
+    let first = anna.ask("send_photo", &photo("m-1", "bert", 0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let file = scene.folder.path().join("photo-records.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let ends =
+            sqlx::query("UPDATE processed_messages SET expires_at = 1 WHERE status = 'done'");
+        assert_eq!(ends.execute(&pool).await.unwrap().rows_affected(), 1);
+        pool.close().await;
+    });
+    mmate_test_support::until("the purge", || server.metric("mmate_records_purged_total", "") > 0);
+    is_answered_without_its_record(&scene, &anna, &bert, &first);
+}
+
+/// S36: a store in memory is bounded.
+#[test]
+fn a_store_in_memory_forgets_the_oldest_and_its_photo_is_not_stored_again() {
+    let scene = Scene::new(&["--store", "memory", "--keep-most", "3"]);
+    let server = scene.server("server");
+    let (anna, bert) = (scene.client(&server, "anna"), scene.client(&server, "bert"));
+    let first = anna.ask("send_photo", &photo("m-1", "bert", 0));
+    for number in 1..=4 {
+        anna.ask("send_photo", &photo(&format!("other-{number}"), "carl", number));
+    }
+    mmate_test_support::until("the oldest to be forgotten", || {
+        server.metric("mmate_records_evicted_total", "") >= 1
+    });
+    is_answered_without_its_record(&scene, &anna, &bert, &first);
+}
+
+fn is_answered_without_its_record(scene: &Scene, anna: &Client, bert: &Client, first: &Value) {
+    let files = scene.files();
+    let again = anna.ask("send_photo", &photo("m-1", "bert", 0));
+    assert_eq!((&again["success"], &again["cached"]), (&json!(true), &json!(true)), "{again}");
+    assert_eq!(again["url"], first["url"]);
+    assert_eq!(scene.files(), files);
+    anna.ask("send_photo", &photo("m-2", "bert", 9));
+    let shown = bert.receives(2);
+    let ids = shown.iter().map(|photo| &photo["messageId"]).collect::<Vec<_>>();
+    assert_eq!(ids, ["m-1", "m-2"]);
+}
+
+/// S34: Redis forgets by itself, after a day.
+#[test]
+fn in_redis_a_record_is_kept_for_a_day() {
+    const DAY: i64 = 24 * 60 * 60 * 1_000;
+    let redis = mmate_test_support::Redis::start().unwrap();
+    let scene = Scene::new(&["--store", &redis.url()]);
+    let server = scene.server("server");
+    let anna = scene.client(&server, "anna");
+    anna.ask("send_photo", &photo("m-1", "bert", 0));
+    let keys = redis.ask("KEYS *m-1*").unwrap();
+    assert_eq!(keys.lines().count(), 1, "{keys}");
+    let left = redis.ask(&format!("PTTL {keys}")).unwrap().parse::<i64>().unwrap();
+    assert!((DAY - 60_000..=DAY).contains(&left), "{left}");
 }
