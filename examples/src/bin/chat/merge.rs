@@ -34,11 +34,14 @@ const FORGET: [&str; 2] =
 
 /// Merges, reports, and makes sure that there will be no more.
 pub(crate) async fn run(database: &str) -> Result<(), Failure> {
-    let connections = Connections::open(database, 2)?;
-    tables::create(&connections).await?;
-    let merged = with_database!(database, DB => merge(&DB::connect(database, 2).await?).await?);
-    tables::guard(&connections).await?;
-    connections.close().await;
+    let merged = with_database!(database, DB => {
+        let pool = DB::connect(database, 2).await?;
+        let connections = Connections::open(database, 2)?;
+        tables::create(&connections).await?;
+        let merged = merge(&pool).await?;
+        tables::guard(&connections).await?;
+        merged
+    });
     for Merged { participants, into, others, messages } in &merged {
         let others = others.join(", ");
         println!("{participants}: {into} has {messages} messages more, of {others}");

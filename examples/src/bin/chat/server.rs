@@ -57,8 +57,8 @@ impl Server {
         describe_counter!(DELIVERED, "Messages that were shown to a client.");
         describe_gauge!(CONNECTED, "Clients that are connected.");
         let lease = places.lease();
-        let directory = Directory::open(places.database(), Arc::clone(&store), lease).await?;
         let pool = DB::connect(places.database(), CONNECTIONS).await?;
+        let directory = Directory::open(places.database(), Arc::clone(&store), lease).await?;
         let mailboxes = Mailboxes::default();
         let service = talk::service(&pool, store, lease, mailboxes.clone()).await?;
         let running = service.start(broker).await?;

@@ -79,15 +79,15 @@ const CONNECTIONS: u32 = 16;
 
 impl Database {
     pub(crate) async fn open(url: &str) -> Result<Self, Failure> {
-        let connections = Connections::open(url, 1)?;
-        let made = connections.create(&TABLES).await;
-        made.map_err(|error| format!("cannot use the database: {error}"))?;
-        connections.close().await;
-        Ok(match Dialect::of(url)? {
+        let database = match Dialect::of(url)? {
             Dialect::Sqlite => Self::Sqlite(Sqlite::connect(url, CONNECTIONS).await?),
             Dialect::Postgres => Self::Postgres(Postgres::connect(url, CONNECTIONS).await?),
             Dialect::MariaDb => Self::MariaDb(MySql::connect(url, CONNECTIONS).await?),
-        })
+        };
+        let connections = Connections::open(url, 1)?;
+        connections.create(&TABLES).await?;
+        connections.close().await;
+        Ok(database)
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, Failure> {

@@ -75,8 +75,13 @@ fn a_tool_makes_one_conversation_of_several_and_reports_them() {
 }
 
 #[test]
-fn a_database_that_is_none_is_told() {
+fn a_database_that_is_none_or_away_is_told() {
     let scene = Scene::new(&[]);
+    let away = scene.command(&["merge", "--database", "postgres://127.0.0.1:1/chat"]).output();
+    let away = away.unwrap();
+    assert_eq!(away.status.code(), Some(2));
+    let told = said(&away);
+    assert!(told.contains("cannot use the database") && told.contains("refused"), "{told}");
     let refused = scene.command(&["merge", "--database", "chat.db"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(said(&refused).contains("a database is sqlite:FILE, postgres://… or mysql://…"));
