@@ -7,7 +7,7 @@ use mmate_idempotency::sequence::SequenceDatabase;
 use mmate_idempotency::{OutboxDatabase, TransactionalDatabase};
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{AssertSqlSafe, MySql, Pool, Postgres, Sqlite};
+use sqlx::{AssertSqlSafe, Connection, Database, MySql, Pool, Postgres, Sqlite};
 
 use super::Dialect;
 use crate::program::Failure;
@@ -160,8 +160,14 @@ macro_rules! statements {
 }
 
 statements!(Sqlite, Dialect::Sqlite, open_file);
-statements!(Postgres, Dialect::Postgres, PoolOptions::connect);
-statements!(MySql, Dialect::MariaDb, PoolOptions::connect);
+statements!(Postgres, Dialect::Postgres, reach);
+statements!(MySql, Dialect::MariaDb, reach);
+
+/// A pool tries again what is refused, and says in the end only that it waited: so it is looked first.
+async fn reach<DB: Database>(options: PoolOptions<DB>, url: &str) -> sqlx::Result<Pool<DB>> {
+    DB::Connection::connect(url).await?.close().await?;
+    options.connect(url).await
+}
 
 async fn open_file(options: PoolOptions<Sqlite>, url: &str) -> sqlx::Result<Pool<Sqlite>> {
     let connect = SqliteConnectOptions::new()
