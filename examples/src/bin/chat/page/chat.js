@@ -101,7 +101,7 @@ function draw() {
     }),
   );
   const conversation = conversations.get(current);
-  for (const id of ["head", "send"]) at(id).hidden = !conversation;
+  for (const id of ["head", "messages", "send"]) at(id).hidden = !conversation;
   at("nothing").hidden = Boolean(conversation);
   if (!conversation) return;
   paint(at("face"), nameOf(conversation));
