@@ -273,12 +273,29 @@ impl Idempotent {
         self.shared.leases.settle(limit).await;
     }
 
+    /// Asks the store once whether it answers, in one round trip that writes nothing. What comes of it
+    /// shows in [`status`](Self::status) too: so called now and then, that tells how the store is
+    /// though nobody uses it.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.prepare().await.inspect_err(|error| self.shared.leases.note(error))?;
+        self.shared.leases.ping(self.settings.patience.answer).await
+    }
+
     /// How the store is, for a page about health: degraded for 15 s after each of its failures, with
     /// what it said.
     ///
     /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), mmate_idempotency::StoreError> {
     /// use mmate_idempotency::{Idempotent, MemoryStore};
-    /// assert!(Idempotent::new(MemoryStore::new()).status().is_up());
+    ///
+    /// let payments = Idempotent::new(MemoryStore::new());
+    /// payments.ping().await?; // every few seconds, say
+    /// assert!(payments.status().is_up());
+    /// # Ok(()) }
     /// ```
     #[must_use]
     pub fn status(&self) -> Status {

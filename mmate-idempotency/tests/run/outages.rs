@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mmate_idempotency::store::RecordKey;
 use mmate_idempotency::{Idempotent, Ran, RunError};
 use tokio::task::JoinSet;
 
@@ -15,6 +16,7 @@ on_every_store! {
     a_claim_whose_answer_is_lost_is_asked_again,
     a_value_is_recorded_once_the_store_is_back,
     a_value_that_cannot_be_recorded_comes_with_the_error,
+    a_ping_tells_how_the_store_is_and_leaves_nothing,
 }
 
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -97,4 +99,19 @@ async fn a_value_that_cannot_be_recorded_comes_with_the_error(house: House) {
     fails.store(false, Ordering::SeqCst);
     // After the lease.
     assert_eq!(value(&instance, &house).await.unwrap(), Ran::Fresh(2));
+}
+
+/// S42
+async fn a_ping_tells_how_the_store_is_and_leaves_nothing(house: House) {
+    let (instance, fails) = failing_at(&house, Call::Heartbeat, When::Before).await;
+    let told = instance.ping().await.unwrap_err();
+    assert!(told.to_string().contains("it is down"), "{told}");
+    assert!(!instance.status().is_up());
+    fails.store(false, Ordering::SeqCst);
+    instance.ping().await.unwrap();
+    // Nobody holds it, and nobody has done it: whoever works on that key does not wait.
+    let ping = RecordKey::new("mmate/ping", "ping").unwrap();
+    let ran = instance.run(ping, None, async { Ok::<_, Failure>(7) }).await.unwrap();
+    assert_eq!(ran, Ran::Fresh(7));
+    instance.ping().await.unwrap();
 }

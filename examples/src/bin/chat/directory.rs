@@ -215,7 +215,9 @@ impl Directory {
     }
 
     /// How the store is.
-    pub(crate) fn store(&self) -> Status {
+    pub(crate) async fn store(&self) -> Status {
+        // What is wrong with it shows in its status.
+        let _ = self.records.ping().await;
         self.records.status()
     }
 

@@ -42,7 +42,8 @@ pub(crate) struct Server {
     room: Room,
     running: Running,
     database: StatusCell,
-    look: AbortHandle,
+    store: StatusCell,
+    look: [AbortHandle; 2],
 }
 
 impl Server {
@@ -69,21 +70,24 @@ impl Server {
             signer: Signer::new(secret),
             servers: servers.into(),
         };
-        let database = StatusCell::new(Status::Up);
-        let look = tokio::spawn(look(room.clone(), database.clone())).abort_handle();
-        Ok(Self { room, running, database, look })
+        let [database, store] = [StatusCell::new(Status::Up), StatusCell::new(Status::Up)];
+        let look = [
+            tokio::spawn(look_at_database(room.clone(), database.clone())).abort_handle(),
+            tokio::spawn(look_at_store(room.clone(), store.clone())).abort_handle(),
+        ];
+        Ok(Self { room, running, database, store, look })
     }
 
     /// Everything that it serves.
     pub(crate) fn pages(&self, metrics: PrometheusHandle) -> Router {
         let (layer, io) = SocketIo::builder().max_payload(LARGEST).build_layer();
         self.room.open(&io);
-        let (health, room) = (self.running.health().clone(), self.room.clone());
-        let database = self.database.clone();
+        let health = self.running.health().clone();
+        let (database, store) = (self.database.clone(), self.store.clone());
         let report = move || {
             let mut report = health.report();
             report.connections.insert("database".to_owned(), database.status());
-            report.connections.insert("store".to_owned(), room.directory.store());
+            report.connections.insert("store".to_owned(), store.status());
             report
         };
         Router::new()
@@ -98,20 +102,30 @@ impl Server {
     }
 
     pub(crate) async fn close(self) -> Result<(), Failure> {
-        self.look.abort();
+        self.look.iter().for_each(AbortHandle::abort);
         self.running.stop().await?;
         self.room.directory.close().await;
         Ok(())
     }
 }
 
-/// Looks after the database, whether or not somebody writes.
-async fn look(room: Room, database: StatusCell) {
+/// How long it is until it is looked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether or not somebody writes.
+async fn look_at_database(room: Room, database: StatusCell) {
     loop {
         database.set(room.directory.database().await);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         gauge!(CONNECTED).set(room.mailboxes.len() as f64);
-        sleep(Duration::from_secs(1)).await;
+        sleep(AGAIN).await;
+    }
+}
+
+async fn look_at_store(room: Room, store: StatusCell) {
+    loop {
+        store.set(room.directory.store().await);
+        sleep(AGAIN).await;
     }
 }
 

@@ -119,7 +119,9 @@ impl Desk {
     }
 
     /// How the place is where the answers are kept.
-    pub(crate) fn store_status(&self) -> Status {
+    pub(crate) async fn store_status(&self) -> Status {
+        // What is wrong with it shows in its status.
+        let _ = self.records.ping().await;
         self.records.status()
     }
 

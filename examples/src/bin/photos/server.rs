@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Extension, SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
 use crate::album::Album;
@@ -50,6 +50,7 @@ struct Room {
     signer: Signer,
     largest: usize,
     database: StatusCell,
+    store: StatusCell,
     broker: Option<Health>,
 }
 
@@ -89,11 +90,16 @@ impl Server {
             signer,
             largest: options.work.largest as usize,
             database: StatusCell::new(Status::Up),
+            store: StatusCell::new(Status::Up),
             broker: running.as_ref().map(|running| running.health().clone()),
         };
         let log = tokio::spawn(tally::log(Arc::clone(&room.desk)));
-        let look = tokio::spawn(look(room.clone()));
-        Ok(Self { room, running, tasks: vec![log.abort_handle(), look.abort_handle()] })
+        let looks = [
+            tokio::spawn(look_at_database(room.clone())),
+            tokio::spawn(look_at_store(room.clone())),
+        ];
+        let tasks = looks.iter().chain([&log]).map(JoinHandle::abort_handle).collect();
+        Ok(Self { room, running, tasks })
     }
 
     pub(crate) fn tally(&self) -> &Tally {
@@ -189,17 +195,27 @@ impl Room {
             Some(broker) => broker.report(),
             None => HealthReport::new("photos"),
         };
-        report.connections.insert("store".to_owned(), self.desk.store_status());
+        report.connections.insert("store".to_owned(), self.store.status());
         report.connections.insert("database".to_owned(), self.database.status());
         report
     }
 }
 
-/// Looks after the database, whether or not somebody sends a photo.
-async fn look(room: Room) {
+/// How long it is until it is looked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether or not somebody sends a photo.
+async fn look_at_database(room: Room) {
     loop {
         room.database.set(room.desk.album.status().await);
-        sleep(Duration::from_secs(1)).await;
+        sleep(AGAIN).await;
+    }
+}
+
+async fn look_at_store(room: Room) {
+    loop {
+        room.store.set(room.desk.store_status().await);
+        sleep(AGAIN).await;
     }
 }
 

@@ -57,19 +57,19 @@ fn is_made_once(scene: &Scene, times: usize) {
     assert!(conversations.contains(&open(&client, &anna)));
 }
 
-/// S1, S31
+/// S1
 #[test]
 fn of_150_who_ask_at_once_one_makes_the_conversation_on_files() {
     is_made_once(&Scene::new(&[]), 150);
 }
 
-/// S1, S31
+/// S1
 #[test]
 fn of_5_000_who_ask_at_once_one_makes_the_conversation_on_postgresql_and_redis() {
     is_made_once(&Scene::on_postgresql_and_redis(&[]), 5_000);
 }
 
-/// S1, S31
+/// S1
 #[test]
 fn of_5_000_who_ask_at_once_one_makes_the_conversation_on_mariadb() {
     is_made_once(&Scene::on_mariadb(&[]), 5_000);

@@ -102,21 +102,21 @@ fn server(scene: &Scene, number: usize, address: &str) -> ServiceProcess {
     scene.server_with(&format!("server-{number}"), &["--listen", address])
 }
 
-/// S12, S14, S19: on files.
+/// S12, S14, S24: on files.
 #[test]
 fn servers_die_and_nobody_loses_or_doubles_a_message_on_files() {
     let scene = Scene::new(&["--lease", "2000"]);
     nothing_is_lost_doubled_or_out_of_order(scene, Load::with_kills(3, 0));
 }
 
-/// S12, S14, S19
+/// S12, S14, S24
 #[test]
 fn servers_die_and_nobody_loses_or_doubles_a_message_on_postgresql_and_redis() {
     let scene = Scene::on_postgresql_and_redis(&["--lease", "2000"]);
     nothing_is_lost_doubled_or_out_of_order(scene, Load::with_kills(3, 0));
 }
 
-/// S19, F16
+/// S24, F16
 #[test]
 fn the_broker_dies_and_nobody_loses_or_doubles_a_message() {
     let scene = Scene::on_postgresql_and_redis(&["--lease", "2000"]);

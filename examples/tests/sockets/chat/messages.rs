@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::scene::{Scene, numbers, open, page, say, text, texts, token};
 
-/// S1, S31, S52: a resend, a double click, a second tab.
+/// S1, S33, S52: a resend, a double click, a second tab.
 #[test]
 fn a_message_that_is_sent_again_is_said_once_and_answered_as_the_first() {
     let scene = Scene::new(&[]);
@@ -58,7 +58,7 @@ fn a_message_that_is_sent_again_is_said_once_and_answered_as_the_first() {
     assert_eq!((sent("cached=\"false\""), sent("cached=\"true\"")), (3, 5));
 }
 
-/// S19: numbers without a gap, and the same order for everybody, though both talk at the same time on two servers.
+/// S24: numbers without a gap, and the same order for everybody, though both talk at the same time on two servers.
 #[test]
 fn both_see_all_messages_once_and_in_the_order_of_their_numbers() {
     const EACH: usize = 40;
@@ -181,17 +181,23 @@ fn strangers_and_what_is_no_message_are_refused() {
     assert!(carl.received().is_empty());
 }
 
-/// S44: how broker, store and database are.
+/// S42: how broker, store and database are.
 #[test]
 fn the_health_tells_of_broker_store_and_database() {
-    let mut scene = Scene::new(&[]);
+    let mut scene = Scene::on_postgresql_and_redis(&[]);
     let server = scene.server("server");
     let health = || server.page("/health");
     let body = || serde_json::from_str::<Value>(&health().body).unwrap();
+    let part = |name: &str| body()["connections"][name]["status"].as_str().unwrap().to_owned();
     assert_eq!(health().status, 200);
-    for part in ["database", "store"] {
-        assert_eq!(body()["connections"][part]["status"], "up", "{}", body());
+    for name in ["publish", "consume", "database", "store"] {
+        assert_eq!(part(name), "up", "{}", body());
     }
+    let redis = scene.redis.as_mut().unwrap();
+    redis.kill();
+    until("the store to be troubled", || part("store") == "degraded");
+    redis.start_again().unwrap();
+    until("the store to be back", || part("store") == "up");
     let anna = scene.client(&[&server], "anna");
     let conversation = open(&anna, "bert");
     say(&anna, &conversation, "m-1");

@@ -14,9 +14,7 @@ pub(crate) struct Scene {
     pub(crate) broker: RabbitMq,
     pub(crate) clients: Clients,
     options: Vec<String>,
-    /// Held for its end.
-    #[expect(dead_code, reason = "it ends with the scene")]
-    redis: Option<Redis>,
+    pub(crate) redis: Option<Redis>,
 }
 
 impl Scene {

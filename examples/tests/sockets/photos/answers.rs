@@ -21,7 +21,7 @@ fn the_demonstration_stores_and_delivers_each_photo_once() {
     }
 }
 
-/// S1, S31: the first answer again, with the URL of the first.
+/// S1, S31, S52: the first answer again, with the URL of the first.
 #[test]
 fn a_repeated_photo_is_answered_as_the_first_and_delivered_once() {
     let scene = Scene::new(&["--store", "memory"]);
@@ -62,6 +62,7 @@ fn a_repeated_photo_is_answered_as_the_first_and_delivered_once() {
     assert_eq!(server.terminate(), Some(0));
 }
 
+/// S33: also another photo under the same id.
 #[test]
 fn what_is_no_photo_is_told_and_the_id_can_be_used_again() {
     let scene = Scene::new(&["--store", "memory", "--largest", "2000"]);
@@ -144,7 +145,7 @@ fn photos_wait_for_their_recipient() {
     assert_eq!(of_shown, ["m-3", "m-4"]);
 }
 
-/// S34, S45: a record in a database can be asked for, and says that it goes after a day.
+/// S37: a record in a database can be asked for, and says that it goes after a day.
 #[test]
 fn records_are_kept_for_a_day_and_can_be_asked_for() {
     let scene = Scene::new(&[]);
@@ -171,7 +172,7 @@ fn records_are_kept_for_a_day_and_can_be_asked_for() {
     assert_eq!(answer.status, 501, "{answer:?}");
 }
 
-/// S34: what is forgotten is removed, and the photo is there all the same.
+/// S37, S39: what is forgotten is removed, and the photo is there all the same.
 #[test]
 fn a_record_whose_time_is_over_is_removed_and_its_photo_is_not_stored_again() {
     let scene = Scene::new(&["--purge-every", "1"]);
@@ -192,7 +193,7 @@ fn a_record_whose_time_is_over_is_removed_and_its_photo_is_not_stored_again() {
     is_answered_without_its_record(&scene, &anna, &bert, &first);
 }
 
-/// S36: a store in memory is bounded.
+/// S41: a store in memory is bounded.
 #[test]
 fn a_store_in_memory_forgets_the_oldest_and_its_photo_is_not_stored_again() {
     let scene = Scene::new(&["--store", "memory", "--keep-most", "3"]);
@@ -220,7 +221,7 @@ fn is_answered_without_its_record(scene: &Scene, anna: &Client, bert: &Client, f
     assert_eq!(ids, ["m-1", "m-2"]);
 }
 
-/// S34: Redis forgets by itself, after a day.
+/// S37: Redis forgets by itself, after a day.
 #[test]
 fn in_redis_a_record_is_kept_for_a_day() {
     const DAY: i64 = 24 * 60 * 60 * 1_000;

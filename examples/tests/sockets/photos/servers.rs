@@ -44,13 +44,13 @@ fn is_stored_once(scene: &Scene) {
     );
 }
 
-/// S1, S32: on files, without a broker.
+/// S1, S7: on files, without a broker.
 #[test]
 fn two_servers_store_a_photo_once_on_sqlite() {
     is_stored_once(&Scene::new(&["--storing-takes", "1500"]));
 }
 
-/// S1, S32.
+/// S1, S7
 #[test]
 fn two_servers_store_a_photo_once_on_redis_and_postgresql() {
     let (broker, database, store) = (amqp_url(), postgres_url(), redis_url());
@@ -58,7 +58,7 @@ fn two_servers_store_a_photo_once_on_redis_and_postgresql() {
     is_stored_once(&Scene::new(&[&places[..], &["--storing-takes", "1500"]].concat()));
 }
 
-/// S1, S32.
+/// S1, S7
 #[test]
 fn two_servers_store_a_photo_once_on_mariadb() {
     let (broker, database) = (amqp_url(), mariadb_url());
@@ -66,7 +66,7 @@ fn two_servers_store_a_photo_once_on_mariadb() {
     is_stored_once(&Scene::new(&[&places[..], &["--storing-takes", "1500"]].concat()));
 }
 
-/// S33: a failure is answered and not kept.
+/// S9: a failure is answered and not kept.
 #[test]
 fn a_photo_that_could_not_be_stored_is_sent_again() {
     let mut database = PostgreSql::start().unwrap();

@@ -22,8 +22,8 @@ use self::keeper::Keeper;
 use super::outage::{self, Patience, Teller};
 use super::upkeep::Upkeep;
 use crate::metrics::Meters;
-use crate::protocol::Claim;
-use crate::store::{ClaimRequest, Metered, Store, StoreError};
+use crate::protocol::{Claim, Grant};
+use crate::store::{ClaimRequest, Claimant, Metered, Permit, RecordKey, Store, StoreError};
 
 pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(10);
@@ -115,6 +115,18 @@ impl Leases {
         (answer, asked.unwrap_or_else(Instant::now))
     }
 
+    /// Asks the store once for something that writes nothing: to prolong what nobody holds.
+    pub(crate) async fn ping(&self, answer: Duration) -> Result<(), StoreError> {
+        let key = RecordKey::new("mmate/ping", "ping").expect("both are ids");
+        let request = ClaimRequest::new(key, Claimant::default(), SHORTEST_LEASE);
+        let grant = Grant { fence: 1, attempt: 1, taken_over: false };
+        let permit = Permit::new(&request, grant);
+        let patience = Patience { answer, outage: Duration::ZERO };
+        let held = self.store().heartbeat(&permit, SHORTEST_LEASE);
+        let answered = outage::ask(patience, "ask the store whether it answers", held).await;
+        answered.map(drop).inspect_err(|error| self.note(error))
+    }
+
     pub(crate) fn status(&self, consequence: &str) -> Status {
         self.teller.status(self.name(), consequence)
     }
@@ -132,7 +144,7 @@ impl Leases {
         &*self.store
     }
 
-    fn note(&self, error: &StoreError) {
+    pub(crate) fn note(&self, error: &StoreError) {
         outage::note(self.meters(), &self.teller, self.name(), error);
     }
 }
