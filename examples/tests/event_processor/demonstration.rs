@@ -38,7 +38,7 @@ fn what_cannot_run_is_told_in_one_sentence_and_exits_with_2() {
     let listener = ["listener", "--instance-id", "a", "--listen", "127.0.0.1:0"];
     for (arguments, expected) in [
         (&["--store", "oracle"][..], "a store is memory"),
-        (&["--database", "mongodb://x"], "a database is sqlite:FILE or postgres://"),
+        (&["--database", "mongodb://x"], "a database is sqlite:FILE, postgres://… or mysql://…"),
         (&["producer", "--listen", "127.0.0.1:0", "--journal", "no/such/x.db"], "no/such/x.db"),
         (&["listener"], "--instance-id"),
         (&["listener", "--instance-id", "a b"], "letters, digits"),
