@@ -7,16 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use lapin::Channel;
-use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use mmate_core::transport::{
     Browser, Delivery, Settle, Settled, Settlement, TransportError, TransportErrorKind,
 };
 
+use super::deliveries::Deliveries;
 use super::incarnation::Incarnation;
 use super::subscription::Subscription;
 use crate::convert::{self, short};
@@ -44,7 +42,7 @@ pub(crate) struct AmqpBrowser(Option<Looking>);
 struct Looking {
     subscription: Arc<Subscription>,
     incarnation: Arc<Incarnation>,
-    deliveries: lapin::Consumer,
+    deliveries: Deliveries,
     /// How much a consumer of this browser may have unacknowledged.
     page: u16,
     /// The consumers so far.
@@ -121,17 +119,20 @@ impl AmqpBrowser {
             let kind = TransportErrorKind::Configuration;
             TransportError::new(kind, attempted()).caused_by(wrong)
         })?;
-        let opened = async {
-            let channel = session.channel().await?;
-            let left = count(subscription.queue(), session, &channel).await?;
-            let page = page_for(left, subscription.prefetch());
-            let incarnation = Incarnation::new(Arc::clone(session), channel, page);
+        let (on, of) = (Arc::clone(session), Arc::clone(&subscription));
+        // To its end, also if nobody waits for it any more.
+        let opening = session.spawn(async move {
+            let channel = on.channel().await?;
+            let left = count(of.queue(), &on, &channel).await?;
+            let page = page_for(left, of.prefetch());
+            let incarnation = Incarnation::new(Arc::clone(&on), channel, page);
             let qos = incarnation.channel().basic_qos(page, BasicQosOptions::default());
-            session.ask(qos).await?;
-            let deliveries = consume(&subscription, &incarnation, 1).await?;
+            on.ask(qos).await?;
+            let deliveries = consume(&of, &incarnation, 1).await?;
             Ok((incarnation, deliveries, left, page))
-        };
-        let (incarnation, deliveries, left, page) = opened.await.map_err(|failure: Failure| {
+        });
+        let opened = opening.await.unwrap_or(Err(Failure::Lost));
+        let (incarnation, deliveries, left, page) = opened.map_err(|failure: Failure| {
             let kind = failure.kind();
             let error = failure.into_error(attempted());
             match kind {
@@ -218,9 +219,7 @@ impl Looking {
     /// Ends the consumer, and starts the next one. What the one was given and nobody has looked at
     /// is left over.
     async fn turn_the_page(&mut self) -> Result<(), Failure> {
-        let (session, channel) = (self.incarnation.session(), self.incarnation.channel());
-        let tag = self.deliveries.tag();
-        session.ask(channel.basic_cancel(tag, BasicCancelOptions::default())).await?;
+        self.deliveries.cancel(self.subscription.answer_timeout()).await?;
         // lapin ends the stream with the broker's answer.
         while let Some(Ok(delivery)) = self.deliveries.next().await {
             self.left_over.push_back(delivery);
@@ -286,17 +285,11 @@ async fn count(queue: &str, session: &Session, channel: &Channel) -> Result<u32,
 
 async fn consume(
     subscription: &Subscription,
-    incarnation: &Incarnation,
+    incarnation: &Arc<Incarnation>,
     page: u32,
-) -> Result<lapin::Consumer, Failure> {
-    let consuming = incarnation.channel().basic_consume(
-        subscription.queue().into(),
-        // The order of their names is the one in which they give back.
-        format!("browse {page:010}").as_str().into(),
-        BasicConsumeOptions::default(),
-        FieldTable::default(),
-    );
-    incarnation.session().ask(consuming).await
+) -> Result<Deliveries, Failure> {
+    // The order of their names is the one in which they give back.
+    Deliveries::of(incarnation, subscription.queue(), &format!("browse {page:010}")).await
 }
 
 #[async_trait]

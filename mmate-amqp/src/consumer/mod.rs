@@ -2,6 +2,7 @@
 
 mod acks;
 mod browser;
+mod deliveries;
 mod incarnation;
 mod keeper;
 mod subscription;
@@ -11,8 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{FutureExt, StreamExt};
-use lapin::options::BasicCancelOptions;
+use futures_util::FutureExt;
 use lapin::types::ShortString;
 use mmate_core::health::StatusCell;
 use mmate_core::transport::{Consumer, Delivery, TransportError, TransportErrorKind};
@@ -20,10 +20,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use browser::AmqpBrowser;
+use deliveries::Deliveries;
 pub(crate) use incarnation::Incarnation;
 pub(crate) use subscription::{Declared, Subscription};
 
-use crate::failure::within;
 use crate::settle::Receipt;
 use crate::telemetry;
 
@@ -41,7 +41,7 @@ pub(crate) struct AmqpConsumer {
 /// An incarnation and what comes from it.
 struct Live {
     incarnation: Arc<Incarnation>,
-    deliveries: lapin::Consumer,
+    deliveries: Deliveries,
     /// Whether nothing more comes.
     ended: bool,
 }
@@ -187,7 +187,7 @@ async fn next_of(
 }
 
 impl Live {
-    fn new(incarnation: Arc<Incarnation>, deliveries: lapin::Consumer) -> Self {
+    fn new(incarnation: Arc<Incarnation>, deliveries: Deliveries) -> Self {
         Self { incarnation, deliveries, ended: false }
     }
 
@@ -208,9 +208,7 @@ impl Live {
 
     /// Ends the consumption, and lets others have what was fetched and not used.
     async fn give_back(mut self, limit: Duration) {
-        let channel = self.incarnation.channel();
-        let cancelling = channel.basic_cancel(self.deliveries.tag(), BasicCancelOptions::default());
-        if within(limit, cancelling).await.is_err() {
+        if self.deliveries.cancel(limit).await.is_err() {
             // The channel is gone, and with it the broker's idea that we hold anything.
             return;
         }

@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicQosOptions;
 use mmate_core::health::{Status, StatusCell};
 use mmate_core::transport::{QueuePlan, TransportError, TransportErrorKind};
 
+use super::deliveries::Deliveries;
 use super::incarnation::Incarnation;
 use crate::failure::Failure;
 use crate::link::{Link, Session};
@@ -129,24 +129,23 @@ impl Subscription {
     pub(super) async fn consume(
         &self,
         session: &Arc<Session>,
-    ) -> Result<(Arc<Incarnation>, lapin::Consumer), TransportError> {
-        let consumed = async {
-            let channel = session.channel().await?;
-            // One that the broker would drop is taken whole.
-            let is_safe = topology::dead_letters_by_itself(&self.plan);
-            session.limit_bodies(&channel, is_safe.then_some(self.settings.max_body_bytes));
-            let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
-            session.ask(qos).await?;
-            let consumer = channel.basic_consume(
-                self.plan.name.as_str().into(),
-                self.tag.as_str().into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            );
-            let consumer = session.ask(consumer).await?;
-            Ok((Incarnation::new(Arc::clone(session), channel, self.prefetch), consumer))
-        };
-        consumed.await.map_err(|failure: Failure| {
+    ) -> Result<(Arc<Incarnation>, Deliveries), TransportError> {
+        // One that the broker would drop is taken whole.
+        let is_safe = topology::dead_letters_by_itself(&self.plan);
+        let largest = is_safe.then_some(self.settings.max_body_bytes);
+        let (queue, tag, prefetch) = (self.plan.name.clone(), self.tag.clone(), self.prefetch);
+        let on = Arc::clone(session);
+        // To its end, also if nobody waits for it any more.
+        let consuming = session.spawn(async move {
+            let channel = on.channel().await?;
+            on.limit_bodies(&channel, largest);
+            on.ask(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+            let incarnation = Incarnation::new(Arc::clone(&on), channel, prefetch);
+            let deliveries = Deliveries::of(&incarnation, &queue, &tag).await?;
+            Ok((incarnation, deliveries))
+        });
+        let consumed = consuming.await.unwrap_or(Err(Failure::Lost));
+        consumed.map_err(|failure: Failure| {
             let kind = failure.kind();
             let error = failure.into_error(format!("consume the queue {}", self.plan.name));
             match kind {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +49,13 @@ impl Closings {
 
     pub(super) fn channel(&self, channel: lapin::Channel) -> Channel {
         Channel { channel: Some(channel), closings: self.clone() }
+    }
+
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        what: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn_on(what, &self.runtime)
     }
 
     /// Waits until every channel that was dropped so far is closed.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lapin::Connection;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Role;
@@ -185,6 +186,19 @@ impl Session {
             self.give_up(format!("the broker did not answer within {limit:?}"));
         }
         answer
+    }
+
+    /// Runs something to its end, which the end of the session waits for.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        what: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.closings.spawn(what)
+    }
+
+    /// How long an answer of the broker may take.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
     }
 
     /// Runs something on a channel of its own: an error of the broker closes the channel it
