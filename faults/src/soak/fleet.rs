@@ -24,7 +24,7 @@ struct Shared {
     program: PathBuf,
     role: Role,
     journals: PathBuf,
-    library: Option<Library>,
+    faketime: Option<Library>,
     slots: Vec<Mutex<Slot>>,
     starts: AtomicU64,
     ready: AtomicU32,
@@ -56,7 +56,7 @@ impl Fleet {
         program: PathBuf,
         role: Role,
         journals: PathBuf,
-        library: Option<Library>,
+        faketime: Option<Library>,
         size: u16,
         started_before: u64,
     ) -> Self {
@@ -66,7 +66,7 @@ impl Fleet {
             program,
             role,
             journals,
-            library,
+            faketime,
             slots: (0..size).map(|_| slot()).collect(),
             starts: AtomicU64::new(started_before),
             ready: AtomicU32::new(0),
@@ -126,12 +126,12 @@ impl Fleet {
             ..self.0.role.clone()
         };
         let mut process = Command::new(&self.0.program);
-        if let Some(library) = &self.0.library {
+        if let Some(faketime) = &self.0.faketime {
             let file = self.clock_file(number);
             if !file.exists() {
                 self.write_clock(number, 0);
             }
-            library.preload(&mut process, &file);
+            faketime.preload(&mut process, &file);
         }
         let process = process
             .env("SOAK_ROLE", serde_json::to_string(&role).unwrap())

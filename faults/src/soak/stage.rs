@@ -61,10 +61,10 @@ impl Stage {
             clock: Clock::now(),
         };
         let shifted = plan.nemeses.contains(&Nemesis::ClockShift);
-        let library = shifted.then(Library::find).transpose()?;
+        let faketime = shifted.then(Library::find).transpose()?;
         let program = std::env::current_exe()?;
         let journals = journals.to_owned();
-        let fleet = Fleet::new(program, role, journals, library, plan.processes, started_before);
+        let fleet = Fleet::new(program, role, journals, faketime, plan.processes, started_before);
         let stage = Self {
             broker: Mutex::new(broker),
             postgres: postgres.map(Mutex::new),
