@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mmate_idempotency::{Idempotent, Store};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::databases::Database;
 use crate::load::{Load, load, percentile};
@@ -13,7 +14,7 @@ use crate::watched::Watched;
 
 /// So many instances purge, each with connections of its own.
 const INSTANCES: usize = 2;
-/// The longest a phase may take until something was purged.
+/// The longest a phase may take until something was purged, and until its purges have ended.
 const LIMIT: Duration = Duration::from_secs(60);
 /// What a purge that knows no measure asks for.
 const MANY: u32 = 500;
@@ -99,7 +100,7 @@ async fn phase(database: &impl Database, stores: &[Watched], sizes: &Sizes, purg
         measured.add(&load(stores, database, sizes.phase).await);
     }
     let seconds = began.elapsed().as_secs_f64();
-    drop(purging);
+    purging.end(stores).await;
     let removed = removed() - before;
     assert!(stores.iter().all(|store| store.failed.load(Ordering::Relaxed) == 0), "a purge failed");
     assert_eq!(removed > 0, purge != Purge::None, "{removed} were purged: {purge:?}");
@@ -125,11 +126,24 @@ async fn phase(database: &impl Database, stores: &[Watched], sizes: &Sizes, purg
     measured
 }
 
-/// What purges until it is dropped.
+/// What purges until it is ended.
 #[derive(Default)]
 struct Purging {
     upkeeps: Vec<Idempotent>,
     tasks: JoinSet<()>,
+}
+
+impl Purging {
+    /// A purge that is under way may still be counted, but none after this.
+    async fn end(self, stores: &[Watched]) {
+        drop(self);
+        let ended = async {
+            while stores.iter().any(Watched::is_used_elsewhere) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(LIMIT, ended).await.expect("purging ends");
+    }
 }
 
 async fn start(stores: &[Watched], purge: Purge) -> Purging {

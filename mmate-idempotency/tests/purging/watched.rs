@@ -30,6 +30,11 @@ impl Watched {
             failed: Arc::default(),
         }
     }
+
+    /// Whether a clone of it lives.
+    pub(crate) fn is_used_elsewhere(&self) -> bool {
+        Arc::strong_count(&self.purges) > 1
+    }
 }
 
 #[async_trait]
