@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use socketioxide::AckError;
 use socketioxide::extract::SocketRef;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,28 @@ pub async fn until_disconnected(socket: &SocketRef, what: impl Future<Output = (
     let leaves = gone.clone();
     socket.on_disconnect(async move || leaves.cancel());
     gone.run_until_cancelled(what).await;
+}
+
+/// How much of what one client asks is done at the same time. More is refused, or a client that does not wait for its answers
+/// would fill the memory.
+#[derive(Debug, Clone)]
+pub struct AtOnce(Arc<Semaphore>);
+
+impl AtOnce {
+    /// So many at most.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most)))
+    }
+
+    /// For one more, as long as what is returned is kept.
+    ///
+    /// # Errors
+    /// What to tell the client, when it is one too many.
+    pub fn begin(&self) -> Result<OwnedSemaphorePermit, &'static str> {
+        let permit = Arc::clone(&self.0).try_acquire_owned();
+        permit.map_err(|_| "try again: this client asks for too much at once")
+    }
 }
 
 /// The mailboxes of the sockets that are connected to this server, by the names of their users.
@@ -121,8 +143,18 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::time::Duration;
 
-    use super::Mailboxes;
+    use super::{AtOnce, Mailboxes};
     use crate::sign_in::Name;
+
+    #[test]
+    fn what_is_too_much_at_once_is_refused_until_something_has_ended() {
+        let at_once = AtOnce::new(2);
+        let first = at_once.begin().unwrap();
+        let _second = at_once.begin().unwrap();
+        assert!(at_once.begin().is_err());
+        drop(first);
+        assert!(at_once.begin().is_ok());
+    }
 
     #[tokio::test]
     async fn every_socket_of_a_user_is_told_each_place_once() {

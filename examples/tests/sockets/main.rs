@@ -4,4 +4,5 @@
 
 mod chat;
 mod clients;
+mod files;
 mod photos;

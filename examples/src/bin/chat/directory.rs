@@ -12,7 +12,7 @@ use mmate_examples::sign_in::Name;
 use mmate_idempotency::protocol::Digest;
 use mmate_idempotency::store::{RecordKey, Store};
 use mmate_idempotency::{Idempotent, Ran, RunError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -68,6 +68,14 @@ pub(crate) struct Opened {
     pub(crate) created: bool,
 }
 
+/// A conversation that is there.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    id: String,
+    /// `false` if it was there although its record was not.
+    is_new: bool,
+}
+
 impl Directory {
     /// Makes the tables that are missing.
     pub(crate) async fn open(
@@ -109,14 +117,14 @@ impl Directory {
         found.map_err(|error| format!("try again: {}", error_chain(&error)))
     }
 
-    async fn make_direct(self, participants: String, members: [Name; 2]) -> sqlx::Result<String> {
+    async fn make_direct(self, participants: String, members: [Name; 2]) -> sqlx::Result<Made> {
         let id = MessageId::generate().to_string();
-        self.make(&id, Some(&participants), None).await?;
-        // That of whoever made it before this one's record was, and died; else our own.
+        let is_new = self.make(&id, Some(&participants), None).await?;
+        // Our own, or that of one whose record is gone, or was not written since its server died.
         let find = self.connections.query(FIND).bind(participants);
         let id: String = find.fetch_one(self.connections.pool()).await?.try_get(0)?;
         self.join(&id, &members).await?;
-        Ok(id)
+        Ok(Made { id, is_new })
     }
 
     /// A group. Its maker's client repeats itself under the same id.
@@ -136,23 +144,24 @@ impl Directory {
         let (this, title) = (self.clone(), title.to_owned());
         let members = [std::slice::from_ref(maker), members].concat();
         let make = async move {
-            this.make(&id, None, Some(&title)).await?;
+            let is_new = this.make(&id, None, Some(&title)).await?;
             this.join(&id, &members).await?;
-            Ok(id)
+            Ok(Made { id, is_new })
         };
         opened(self.records.run(key, fingerprint, make).await)
     }
 
+    /// `false` if it was there.
     async fn make(
         &self,
         id: &str,
         participants: Option<&str>,
         title: Option<&str>,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<bool> {
         let make = self.connections.insert_new(MAKE);
         let make = make.bind(id.to_owned()).bind(participants.map(str::to_owned));
         let make = make.bind(title.map(str::to_owned)).bind(now_ms());
-        make.execute(self.connections.pool()).await.map(drop)
+        Ok(make.execute(self.connections.pool()).await?.rows_affected() > 0)
     }
 
     async fn join(&self, id: &str, members: &[Name]) -> sqlx::Result<()> {
@@ -227,10 +236,10 @@ impl Directory {
     }
 }
 
-fn opened(ran: Result<Ran<String>, RunError<sqlx::Error>>) -> Result<Opened, String> {
+fn opened(ran: Result<Ran<Made>, RunError<sqlx::Error>>) -> Result<Opened, String> {
     match ran {
-        Ok(Ran::Fresh(conversation)) => Ok(Opened { conversation, created: true }),
-        Ok(Ran::Replayed(conversation)) => Ok(Opened { conversation, created: false }),
+        Ok(Ran::Fresh(Made { id, is_new })) => Ok(Opened { conversation: id, created: is_new }),
+        Ok(Ran::Replayed(Made { id, .. })) => Ok(Opened { conversation: id, created: false }),
         Err(RunError::Conflict { .. }) => {
             Err("this messageId was used for another group".to_owned())
         }

@@ -26,6 +26,13 @@ pub(crate) enum What {
     Made,
 }
 
+impl Say {
+    /// The id as the sender's client gave it.
+    pub(crate) fn message_id(&self) -> &str {
+        self.id.split_once('/').map_or(&self.id, |(_, id)| id)
+    }
+}
+
 impl What {
     /// As it is in the table.
     pub(crate) fn parts(&self) -> (&'static str, &str) {
@@ -44,6 +51,8 @@ impl What {
 pub(crate) struct Said {
     pub(crate) number: i64,
     pub(crate) sent_at_ms: i64,
+    /// `false` if it was said so long ago that its record is gone.
+    pub(crate) is_new: bool,
 }
 
 /// Says to all servers that there is a message, and for whom.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::counter;
 use mmate_core::{MessageId, Outgoing, Publisher, RequestError, error_chain};
 use mmate_examples::sign_in::{Name, Signer};
-use mmate_examples::sockets::Mailboxes;
+use mmate_examples::sockets::{AtOnce, Mailboxes};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,15 +17,21 @@ use socketioxide::handler::ConnectHandler;
 use crate::delivery::{self, Seen};
 use crate::directory::Directory;
 use crate::message::{Said, Say, What};
-use crate::talk::{REFUSALS, SAY};
+use crate::talk::{CONFLICT, REFUSALS, SAY};
 
 pub(crate) const SENT: &str = "chat_messages_total";
 
 /// How long a message may take to get its number.
 const ANSWERING: Duration = Duration::from_secs(10);
 
+/// So much is done for a client at the same time.
+const AT_ONCE: usize = 32;
+
 /// The largest text, in letters.
 const LARGEST: usize = 4_000;
+
+/// PostgreSQL keeps no text with it: the message would be tried in vain, and die.
+const NUL: char = '\0';
 
 /// What the sockets of a server need.
 #[derive(Clone)]
@@ -52,6 +58,13 @@ struct Auth {
 struct Guest {
     name: Name,
     seen: Seen,
+}
+
+/// The one behind a socket who asks.
+#[derive(Debug, Clone)]
+struct Asker {
+    name: Name,
+    at_once: AtOnce,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,32 +125,33 @@ impl Room {
     }
 
     async fn welcome(self, socket: SocketRef, Guest { name, seen }: Guest) {
-        self.on(&socket, &name, "open", async |room: Self, name, Open { with }| {
+        let asker = Asker { name: name.clone(), at_once: AtOnce::new(AT_ONCE) };
+        self.on(&socket, &asker, "open", async |room: Self, name, Open { with }| {
             room.open_direct(&name, &with).await
         });
-        self.on(&socket, &name, "group", async |room: Self, name, group| {
+        self.on(&socket, &asker, "group", async |room: Self, name, group| {
             room.open_group(&name, group).await
         });
-        self.on(&socket, &name, "send", async |room: Self, name, text: Text| {
+        self.on(&socket, &asker, "send", async |room: Self, name, text: Text| {
             let length = text.text.chars().count();
-            if !(1..=LARGEST).contains(&length) {
-                return Err(format!("a text has 1 to {LARGEST} letters"));
+            if !(1..=LARGEST).contains(&length) || text.text.contains(NUL) {
+                return Err(format!("a text has 1 to {LARGEST} letters, and none is NUL"));
             }
             room.say(&name, &text.message_id, text.conversation, What::Text(text.text)).await
         });
-        self.on(&socket, &name, "add", async |room: Self, name, change: Change| {
+        self.on(&socket, &asker, "add", async |room: Self, name, change: Change| {
             let what = What::Added(change.name);
             room.say(&name, &change.message_id, change.conversation, what).await
         });
-        self.on(&socket, &name, "remove", async |room: Self, name, change: Change| {
+        self.on(&socket, &asker, "remove", async |room: Self, name, change: Change| {
             let what = What::Removed(change.name);
             room.say(&name, &change.message_id, change.conversation, what).await
         });
-        self.on(&socket, &name, "conversations", async |room: Self, name, _: Value| {
+        self.on(&socket, &asker, "conversations", async |room: Self, name, _: Value| {
             let all = room.directory.conversations(&name).await;
             Ok(json!({"conversations": all.map_err(|error| error_chain(&error))?}))
         });
-        self.on(&socket, &name, "contacts", async |room: Self, name, _: Value| {
+        self.on(&socket, &asker, "contacts", async |room: Self, name, _: Value| {
             let all = room.directory.contacts(&name).await;
             Ok(json!({"contacts": all.map_err(|error| error_chain(&error))?}))
         });
@@ -145,17 +159,18 @@ impl Room {
     }
 
     /// Answers an event with what `answer` gives, or with what is wrong with its data.
-    fn on<D, F, A>(&self, socket: &SocketRef, name: &Name, event: &'static str, answer: F)
+    fn on<D, F, A>(&self, socket: &SocketRef, asker: &Asker, event: &'static str, answer: F)
     where
         D: DeserializeOwned + Send + Sync + 'static,
         F: Fn(Self, Name, D) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Answer> + Send + 'static,
     {
-        let (room, name) = (self.clone(), name.clone());
+        let (room, Asker { name, at_once }) = (self.clone(), asker.clone());
         socket.on(event, async move |TryData(data): TryData<D>, ack: AckSender| {
-            let answered = match data {
-                Ok(data) => answer(room, name, data).await,
-                Err(error) => Err(error.to_string()),
+            let answered = match (at_once.begin(), data) {
+                (Ok(_begun), Ok(data)) => answer(room, name, data).await,
+                (Err(error), _) => Err(error.to_owned()),
+                (_, Err(error)) => Err(error.to_string()),
             };
             let answer = match answered {
                 Ok(mut value) => {
@@ -177,10 +192,12 @@ impl Room {
     /// Makes it, and says so in it: with that it shows at its members.
     async fn open_group(&self, maker: &Name, group: Group) -> Answer {
         let Group { message_id, title, members } = group;
-        if !(1..=100).contains(&title.trim().len()) || members.len() > 200 {
-            return Err("a group has a title of 1 to 100 bytes, and up to 200 members".to_owned());
+        let title = title.trim();
+        if !(1..=100).contains(&title.len()) || title.contains(NUL) || members.len() > 200 {
+            let reason = "a group has a title of 1 to 100 bytes without NUL, and up to 200 members";
+            return Err(reason.to_owned());
         }
-        let opened = self.directory.open_group(maker, &message_id, &title, &members).await?;
+        let opened = self.directory.open_group(maker, &message_id, title, &members).await?;
         let conversation = opened.conversation.clone();
         self.say(maker, &message_id, conversation, What::Made).await?;
         serde_json::to_value(opened).map_err(|error| error.to_string())
@@ -209,7 +226,7 @@ impl Room {
             Err(RequestError::Failed(reply)) if REFUSALS.contains(&&*reply.code) => {
                 return Err(reply.message);
             }
-            Err(RequestError::Failed(reply)) if reply.code == "conflict" => {
+            Err(RequestError::Failed(reply)) if reply.code == CONFLICT => {
                 return Err("this messageId was used for another message".to_owned());
             }
             Err(error) => {
@@ -217,9 +234,9 @@ impl Room {
                 return Err(format!("try again with the same messageId: {reason}"));
             }
         };
-        let cached = said.replayed;
+        let cached = said.replayed || !said.value.is_new;
         counter!(SENT, "cached" => cached.to_string()).increment(1);
-        let Said { number, sent_at_ms } = said.value;
+        let Said { number, sent_at_ms, .. } = said.value;
         Ok(json!({"cached": cached, "number": number, "sentAtMs": sent_at_ms}))
     }
 }

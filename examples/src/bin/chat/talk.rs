@@ -21,6 +21,9 @@ use crate::message::{Heard, Said, Say, What, now_ms};
 /// What is asked with a [`Say`].
 pub(crate) const SAY: &str = "Say";
 
+/// The code of an id that was used for something else.
+pub(crate) const CONFLICT: &str = "conflict";
+
 /// The codes of what the sender may not do: no attempt will be better.
 pub(crate) const REFUSALS: [&str; 3] = ["not-a-member", "is-a-member", "not-a-group"];
 
@@ -39,6 +42,14 @@ const MEMBERS: &str =
 const WRITE: &str = "
 INSERT INTO messages (conversation, number, sender, message_id, kind, said, sent_at_ms)
 VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+const NUMBER: &str = "SELECT number FROM messages WHERE sender = $1 AND message_id = $2";
+
+const TIME: &str = "SELECT sent_at_ms FROM messages WHERE sender = $1 AND message_id = $2";
+
+const TEXT: &str = "
+SELECT said FROM messages
+WHERE sender = $1 AND message_id = $2 AND conversation = $3 AND kind = $4";
 
 const ADD: &str = "INSERT INTO memberships (conversation, member, from_number) VALUES ($1, $2, $3)";
 
@@ -85,17 +96,19 @@ async fn say<DB: Statements>(
     mut tx: Tx<DB>,
     outbox: Outbox<DB>,
 ) -> Result<Reply<Said>, HandlerError> {
-    let Say { id, conversation, sender, what } = &say;
+    if let Some(said) = said_long_ago::<DB>(&mut tx, &say).await? {
+        return Ok(Reply(said));
+    }
+    let Say { conversation, sender, what, .. } = &say;
     check::<DB>(&mut tx, conversation, sender, what).await?;
     let number = numbers::<DB>().next(&mut tx, conversation).await?;
-    let said = Said { number, sent_at_ms: now_ms() };
+    let said = Said { number, sent_at_ms: now_ms(), is_new: true };
     let (kind, text) = what.parts();
-    let message_id = id.split_once('/').map_or(id.as_str(), |(_, id)| id);
     let values: [Value<'_>; 7] = [
         conversation.into(),
         number.into(),
         sender.as_str().into(),
-        message_id.into(),
+        say.message_id().into(),
         kind.into(),
         text.into(),
         said.sent_at_ms.into(),
@@ -129,6 +142,23 @@ async fn say<DB: Statements>(
     let message = Outgoing::event(format!("{SAID}.{conversation}"), "Said", &heard);
     outbox.publish(&mut tx, OutboxMessage::new(message)).await?;
     Ok(Reply(said))
+}
+
+/// What is in the table though its record is gone: a client that was away for longer than records are kept sends what it was
+/// not answered.
+async fn said_long_ago<DB: Statements>(
+    tx: &mut Tx<DB>,
+    say: &Say,
+) -> Result<Option<Said>, HandlerError> {
+    let (sender, id) = (say.sender.as_str().into(), say.message_id().into());
+    let Some(number) = DB::number(tx, NUMBER, &[sender, id]).await? else { return Ok(None) };
+    let (kind, text) = say.what.parts();
+    let values = [sender, id, (&say.conversation).into(), kind.into()];
+    if DB::texts(tx, TEXT, &values).await? != [text] {
+        return Err(ReplyError::new(CONFLICT, "this id was used for another message").into());
+    }
+    let sent_at_ms = DB::number(tx, TIME, &[sender, id]).await?.unwrap_or_default();
+    Ok(Some(Said { number, sent_at_ms, is_new: false }))
 }
 
 /// Whether the sender may do that.

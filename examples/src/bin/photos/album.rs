@@ -32,11 +32,14 @@ const INSERT: &str = "
 INSERT INTO photos (recipient, number, sender, message_id, kind, url, sent_at_ms)
 SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5, $6 FROM photos WHERE recipient = $7";
 
-const FIND: &str = "SELECT number FROM photos WHERE sender = $1 AND message_id = $2";
+const FIND: &str = "SELECT url FROM photos WHERE sender = $1 AND message_id = $2";
 
 const AFTER: &str = "
 SELECT number, sender, message_id, kind, url, sent_at_ms FROM photos
 WHERE recipient = $1 AND number > $2 ORDER BY number LIMIT 50";
+
+/// Why a photo is not stored whose id another one has.
+pub(crate) const ANOTHER: &str = "this messageId was used for another photo";
 
 /// For how long a number that others take is tried again.
 fn patience() -> RetryPolicy {
@@ -86,15 +89,25 @@ impl Album {
     }
 
     /// Writes the file and the row. Whoever does it again, since the first died in the middle or is forgotten, finds or
-    /// overwrites what is there.
+    /// overwrites what is there. Another photo under the same id has another name, and is refused.
     pub(crate) async fn store(&self, sender: &Name, upload: &Upload) -> Result<Stored, Failure> {
         // Nobody can guess it, and it is the same in every attempt.
-        let name = self.signer.sign(&format!("photo {sender} {}", upload.message_id));
-        let file = format!("{name}.{}", upload.format.extension());
-        self.write(&file, &upload.content).await?;
+        let content = u128::from_be_bytes(*upload.fingerprint().as_bytes());
+        let name = format!("photo {sender} {} {content:032x}", upload.message_id);
+        let file = format!("{}.{}", self.signer.sign(&name), upload.format.extension());
         let url = format!("/photos/{file}");
-        let is_new = self.insert(sender, upload, &url).await?;
-        Ok(Stored { url, is_new })
+        let there = match self.find(sender, upload).await? {
+            Some(there) => Some(there),
+            None => {
+                self.write(&file, &upload.content).await?;
+                self.insert(sender, upload, &url).await?
+            }
+        };
+        match there {
+            None => Ok(Stored { url, is_new: true }),
+            Some(there) if there == url => Ok(Stored { url, is_new: false }),
+            Some(_) => Err(ANOTHER.into()),
+        }
     }
 
     /// Under its name there is a whole file or none.
@@ -104,7 +117,9 @@ impl Album {
             let mut file = File::create(&unfinished).await?;
             file.write_all(content).await?;
             file.sync_all().await?;
-            fs::rename(&unfinished, self.folder.join(name)).await
+            fs::rename(&unfinished, self.folder.join(name)).await?;
+            // Its name is to last as well: the row that comes next says that it is there.
+            File::open(&self.folder).await?.sync_all().await
         };
         if let Err(error) = written.await {
             let _ = fs::remove_file(&unfinished).await;
@@ -113,8 +128,22 @@ impl Album {
         Ok(())
     }
 
-    /// `false` if the row was there.
-    async fn insert(&self, sender: &Name, upload: &Upload, url: &str) -> sqlx::Result<bool> {
+    /// The URL of the photo that has this id.
+    async fn find(&self, sender: &Name, upload: &Upload) -> sqlx::Result<Option<String>> {
+        let connections = self.connections().await?;
+        let find =
+            connections.query(FIND).bind(sender.to_string()).bind(upload.message_id.to_string());
+        let row = find.fetch_optional(connections.pool()).await?;
+        row.map(|row| row.try_get("url")).transpose()
+    }
+
+    /// Adds the row, or gives the URL of the one that is there.
+    async fn insert(
+        &self,
+        sender: &Name,
+        upload: &Upload,
+        url: &str,
+    ) -> sqlx::Result<Option<String>> {
         let connections = self.connections().await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         for attempt in 1.. {
@@ -128,17 +157,13 @@ impl Album {
                 .bind(i64::try_from(now).unwrap_or(i64::MAX))
                 .bind(upload.recipient.to_string());
             let failure = match insert.execute(connections.pool()).await {
-                Ok(inserted) if inserted.rows_affected() > 0 => return Ok(true),
+                Ok(inserted) if inserted.rows_affected() > 0 => return Ok(None),
                 Ok(_) => None,
                 // On MariaDB two that want the same number may have to wait for each other.
                 Err(error) => Some(error),
             };
-            let find = connections
-                .query(FIND)
-                .bind(sender.to_string())
-                .bind(upload.message_id.to_string());
-            if find.fetch_optional(connections.pool()).await?.is_some() {
-                return Ok(false);
+            if let Some(there) = self.find(sender, upload).await? {
+                return Ok(Some(there));
             }
             match (patience().after(attempt), failure) {
                 (Some(pause), None | Some(sqlx::Error::Database(_))) => sleep(pause).await,

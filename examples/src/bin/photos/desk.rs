@@ -12,7 +12,7 @@ use mmate_idempotency::{Idempotent, Ran, RunError};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::album::{Album, Stored};
+use crate::album::{ANOTHER, Album, Stored};
 use crate::options::WorkOptions;
 use crate::tally::{Outcome, Tally};
 use crate::upload::Upload;
@@ -83,9 +83,7 @@ impl Desk {
                 (true, url)
             }
             Err(RunError::Failed { error, .. }) => return self.failed(error_chain(&*error)),
-            Err(RunError::Conflict { .. }) => {
-                return self.failed("this messageId was used for another photo");
-            }
+            Err(RunError::Conflict { .. }) => return self.failed(ANOTHER),
             Err(RunError::Busy { .. }) => {
                 return self.failed("it is still being stored; try again with the same messageId");
             }

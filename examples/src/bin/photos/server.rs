@@ -15,7 +15,7 @@ use mmate_core::{Health, HealthReport, Running, Transport, error_chain};
 use mmate_examples::monitor;
 use mmate_examples::program::{Failure, refusal};
 use mmate_examples::sign_in::{self, Name, Signer, signed_in};
-use mmate_examples::sockets::Mailboxes;
+use mmate_examples::sockets::{AtOnce, Mailboxes};
 use mmate_examples::stores::{self, Keep};
 use mmate_idempotency::audit::{Audit, AuditQuery, ProcessedMessage};
 use mmate_idempotency::protocol::Retention;
@@ -34,6 +34,9 @@ use crate::desk::{self, Answer, Desk};
 use crate::options::{ServerOptions, WorkOptions};
 use crate::tally::{self, Tally};
 use crate::upload::{Kind, Request, Upload};
+
+/// So many photos of a client are stored at the same time.
+const AT_ONCE: usize = 8;
 
 pub(crate) struct Server {
     room: Room,
@@ -169,10 +172,16 @@ impl Room {
     }
 
     async fn welcome(self, socket: SocketRef, Guest { name, after }: Guest) {
+        let at_once = AtOnce::new(AT_ONCE);
         for kind in Kind::ALL {
-            let (room, sender) = (self.clone(), name.clone());
+            let (room, sender, at_once) = (self.clone(), name.clone(), at_once.clone());
             let send = async move |TryData(request): TryData<Request>, ack: AckSender| {
-                let answer = room.take(kind, &sender, request.map_err(|e| e.to_string())).await;
+                let answer = match at_once.begin() {
+                    Ok(_begun) => {
+                        room.take(kind, &sender, request.map_err(|e| e.to_string())).await
+                    }
+                    Err(reason) => room.desk.failed(reason),
+                };
                 // Whoever has left asks again.
                 let _ = ack.send(&answer);
             };

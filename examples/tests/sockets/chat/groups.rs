@@ -65,6 +65,7 @@ fn what_is_no_group_is_told() {
     let anna = scene.client(&[&server], "anna");
     for (group, reason) in [
         (json!({"messageId": "g", "title": " ", "members": []}), "a title of 1 to 100 bytes"),
+        (json!({"messageId": "g", "title": "a\0b", "members": []}), "a title of 1 to 100 bytes"),
         (json!({"messageId": "g", "title": "t", "members": ["Bert!"]}), "a name has 1 to 32"),
         (json!({"title": "t", "members": []}), "missing field"),
     ] {

@@ -5,6 +5,7 @@ use std::process::Output;
 use serde_json::json;
 
 use super::scene::{Scene, numbers, page, say, texts};
+use crate::files;
 
 /// As a service would have left it that looked first and then made one.
 const BEFORE: &str = "
@@ -26,18 +27,6 @@ INSERT INTO messages VALUES
     ('third', 1, 'bert', 'e', 'text', 'five', 500), ('other', 1, 'carl', 'f', 'text', 'hi', 100);
 ";
 
-fn make_what_was_before(scene: &Scene) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(scene.folder.path().join("chat.db"))
-            .create_if_missing(true);
-        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-        sqlx::raw_sql(BEFORE).execute(&pool).await.unwrap();
-        pool.close().await;
-    });
-}
-
 fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
@@ -46,7 +35,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_tool_makes_one_conversation_of_several_and_reports_them() {
     let scene = Scene::new(&[]);
-    make_what_was_before(&scene);
+    files::execute(&scene.folder.path().join("chat.db"), BEFORE);
     // A server would make it worse, and says what to do.
     let refused = scene.command(&["serve", "--listen", "127.0.0.1:0"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));

@@ -58,6 +58,56 @@ fn a_message_that_is_sent_again_is_said_once_and_answered_as_the_first() {
     assert_eq!((sent("cached=\"false\""), sent("cached=\"true\"")), (3, 5));
 }
 
+/// A client that does not wait for its answers is told to wait, and loses nothing by it.
+#[test]
+fn a_client_that_asks_for_too_much_at_once_is_told_to_try_again() {
+    const MESSAGES: usize = 200;
+    let scene = Scene::new(&[]);
+    let server = scene.server("server");
+    let (anna, bert) = (scene.client(&[&server], "anna"), scene.client(&[&server], "bert"));
+    let conversation = open(&anna, "bert");
+    let message = |number: &usize| text(&conversation, &format!("m-{number}"), "hello");
+    let begun = (0..MESSAGES).map(|number| (number, anna.begin("send", &message(&number))));
+    let begun = begun.collect::<Vec<_>>();
+    let mut refused = Vec::new();
+    for (number, asked) in begun {
+        let answer = asked.answer();
+        if answer["success"] == false {
+            let error = answer["error"].as_str().unwrap();
+            assert!(error.starts_with("try again: this client asks for too much"), "{error}");
+            refused.push(number);
+        }
+    }
+    assert!(!refused.is_empty() && refused.len() < MESSAGES, "{} refused", refused.len());
+    for number in &refused {
+        let answer = anna.ask("send", &message(number));
+        assert_eq!((&answer["success"], &answer["cached"]), (&json!(true), &json!(false)));
+    }
+    assert_eq!(numbers(&bert.receives(MESSAGES)), (1..=MESSAGES as i64).collect::<Vec<_>>());
+}
+
+/// S37: the record is kept for a week, and the message is there all the same.
+#[test]
+fn a_client_that_was_away_longer_than_records_are_kept_says_nothing_twice() {
+    let scene = Scene::new(&[]);
+    let server = scene.server("server");
+    let (anna, bert) = (scene.client(&[&server], "anna"), scene.client(&[&server], "bert"));
+    let conversation = open(&anna, "bert");
+    let first = anna.ask("send", &text(&conversation, "m-1", "hello"));
+    scene.forget_records();
+    let again = anna.ask("send", &text(&conversation, "m-1", "hello"));
+    assert_eq!((&again["success"], &again["cached"]), (&json!(true), &json!(true)), "{again}");
+    assert_eq!((&again["number"], &again["sentAtMs"]), (&first["number"], &first["sentAtMs"]));
+    let opened = bert.ask("open", &json!({"with": "anna"}));
+    let (id, created) = (&opened["conversation"], &opened["created"]);
+    assert_eq!((id, created), (&json!(conversation), &json!(false)), "{opened}");
+    scene.forget_records();
+    let another = anna.ask("send", &text(&conversation, "m-1", "something else"));
+    assert_eq!(another["error"], "this messageId was used for another message", "{another}");
+    assert_eq!(say(&anna, &conversation, "m-2"), 2);
+    assert_eq!(texts(&bert.receives(2)), ["hello", "m-2"]);
+}
+
 /// S24: numbers without a gap, and the same order for everybody, though both talk at the same time on two servers.
 #[test]
 fn both_see_all_messages_once_and_in_the_order_of_their_numbers() {
@@ -159,6 +209,7 @@ fn strangers_and_what_is_no_message_are_refused() {
     };
     let cases = [
         (&anna, text(&conversation, "m-1", ""), "1 to 4000 letters"),
+        (&anna, text(&conversation, "m-1", "a\0b"), "none is NUL"),
         (&anna, text(&conversation, "m-1", &"x".repeat(4_001)), "1 to 4000 letters"),
         (&anna, text(&conversation, &"m".repeat(201), "x"), "200 bytes"),
         (&anna, text(&conversation, "", "x"), "empty"),

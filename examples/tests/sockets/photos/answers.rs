@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::scene::{Scene, photo, token};
 use crate::clients::Client;
+use crate::files;
 
 /// S1: in one process, without any server.
 #[test]
@@ -179,16 +180,8 @@ fn a_record_whose_time_is_over_is_removed_and_its_photo_is_not_stored_again() {
     let server = scene.server("server");
     let (anna, bert) = (scene.client(&server, "anna"), scene.client(&server, "bert"));
     let first = anna.ask("send_photo", &photo("m-1", "bert", 0));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let file = scene.folder.path().join("photo-records.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-        let ends =
-            sqlx::query("UPDATE processed_messages SET expires_at = 1 WHERE status = 'done'");
-        assert_eq!(ends.execute(&pool).await.unwrap().rows_affected(), 1);
-        pool.close().await;
-    });
+    let ends = "UPDATE processed_messages SET expires_at = 1 WHERE status = 'done'";
+    assert_eq!(files::execute(&scene.folder.path().join("photo-records.db"), ends), 1);
     mmate_test_support::until("the purge", || server.metric("mmate_records_purged_total", "") > 0);
     is_answered_without_its_record(&scene, &anna, &bert, &first);
 }
@@ -214,6 +207,8 @@ fn is_answered_without_its_record(scene: &Scene, anna: &Client, bert: &Client, f
     let again = anna.ask("send_photo", &photo("m-1", "bert", 0));
     assert_eq!((&again["success"], &again["cached"]), (&json!(true), &json!(true)), "{again}");
     assert_eq!(again["url"], first["url"]);
+    let another = anna.ask("send_photo", &photo("m-1", "bert", 5));
+    assert_eq!(another["error"], "this messageId was used for another photo", "{another}");
     assert_eq!(scene.files(), files);
     anna.ask("send_photo", &photo("m-2", "bert", 9));
     let shown = bert.receives(2);

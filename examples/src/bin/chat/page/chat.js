@@ -10,20 +10,30 @@ let connection = null;
 const conversations = new Map();
 let current = null;
 
+// `crypto.randomUUID` would want https where this page is not on the same machine.
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 // What was written and not answered yet, kept over a reload, and shared by the tabs of a user: each tab sends all of it,
-// which does no harm, since each message keeps its id.
+// which does no harm, since each message keeps its id. Each has a key of its own, so that tabs do not overwrite each other's.
 const outbox = {
-  get key() {
-    return `chat-outbox-${me.name}`;
+  added: 0,
+  keys() {
+    const isOwn = (key) => key.startsWith(`chat-outbox/${me.name}/`);
+    return Object.keys(localStorage).filter(isOwn).sort();
   },
   all() {
-    return JSON.parse(localStorage.getItem(this.key)) ?? [];
+    const texts = this.keys().map((key) => localStorage.getItem(key));
+    return texts.filter((text) => text !== null).map((text) => JSON.parse(text));
   },
   add(message) {
-    localStorage.setItem(this.key, JSON.stringify([...this.all(), message]));
+    const place = `${Date.now()}-${String(this.added++).padStart(9, "0")}`;
+    localStorage.setItem(`chat-outbox/${me.name}/${place}/${message.messageId}`, JSON.stringify(message));
   },
   remove(messageId) {
-    localStorage.setItem(this.key, JSON.stringify(this.all().filter((message) => message.messageId !== messageId)));
+    for (const key of this.keys()) if (key.endsWith(`/${messageId}`)) localStorage.removeItem(key);
   },
 };
 
@@ -173,6 +183,23 @@ function onSubmit(id, act) {
   });
 }
 
+// The same as long as a form says the same and was not answered: a double click, or a second try after an error, asks for
+// nothing twice.
+const asked = new Map();
+async function askOnce(event, data) {
+  const form = JSON.stringify([event, data]);
+  if (!asked.has(form)) asked.set(form, newId());
+  const messageId = asked.get(form);
+  try {
+    const answer = await connection.ask(event, { messageId, ...data });
+    asked.delete(form);
+    return answer;
+  } catch (error) {
+    if (error.refused) asked.delete(form);
+    throw error;
+  }
+}
+
 onSubmit("open", async () => {
   const { conversation } = await connection.ask("open", { with: at("with").value });
   at("with").value = "";
@@ -181,23 +208,21 @@ onSubmit("open", async () => {
 });
 
 onSubmit("group", async () => {
-  const group = { messageId: crypto.randomUUID(), title: at("title").value, members: [] };
-  const { conversation } = await connection.ask("group", group);
+  const { conversation } = await askOnce("group", { title: at("title").value, members: [] });
   at("title").value = "";
   await refresh();
   open(conversation);
 });
 
 onSubmit("change", async ({ submitter }) => {
-  const change = { messageId: crypto.randomUUID(), conversation: current, name: at("who").value };
-  await connection.ask(submitter.name, change);
+  await askOnce(submitter.name, { conversation: current, name: at("who").value });
   at("who").value = "";
 });
 
 onSubmit("send", async () => {
   const text = at("text").value;
   if (!text) return;
-  outbox.add({ messageId: crypto.randomUUID(), conversation: current, text });
+  outbox.add({ messageId: newId(), conversation: current, text });
   at("text").value = "";
   draw();
   await flush();
