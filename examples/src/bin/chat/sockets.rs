@@ -6,13 +6,12 @@ use std::time::Duration;
 use metrics::counter;
 use mmate_core::{MessageId, Outgoing, Publisher, RequestError, error_chain};
 use mmate_examples::sign_in::{Name, Signer};
-use mmate_examples::sockets::{AtOnce, Mailboxes};
+use mmate_examples::sockets::{self, AtOnce, Mailboxes};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use socketioxide::SocketIo;
-use socketioxide::extract::{AckSender, Extension, SocketRef, TryData};
-use socketioxide::handler::ConnectHandler;
+use socketioxide::extract::{AckSender, SocketRef, TryData};
 
 use crate::delivery::{self, Seen};
 use crate::directory::Directory;
@@ -41,23 +40,6 @@ pub(crate) struct Room {
     pub(crate) mailboxes: Mailboxes,
     pub(crate) signer: Signer,
     pub(crate) servers: Arc<[String]>,
-}
-
-/// What a client says when it connects.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Auth {
-    token: String,
-    /// What it has seen.
-    #[serde(default)]
-    after: Seen,
-}
-
-/// Who is connected.
-#[derive(Debug, Clone)]
-struct Guest {
-    name: Name,
-    seen: Seen,
 }
 
 /// The one behind a socket who asks.
@@ -102,29 +84,15 @@ struct Change {
 type Answer = Result<Value, String>;
 
 impl Room {
-    /// Has the sockets handled.
+    /// Has the sockets handled. A client says what it has seen.
     pub(crate) fn open(&self, io: &SocketIo) {
-        let (at_the_door, inside) = (self.clone(), self.clone());
-        let check = async move |socket: SocketRef, TryData(auth): TryData<Auth>| {
-            at_the_door.check(&socket, auth.map_err(|error| error.to_string()))
-        };
-        let connect = async move |socket: SocketRef, Extension(guest): Extension<Guest>| {
-            inside.welcome(socket, guest).await;
-        };
-        io.ns("/", connect.with(check));
+        let room = self.clone();
+        sockets::welcome(io, self.signer.clone(), move |socket, name, seen: Seen| {
+            room.clone().welcome(socket, name, seen)
+        });
     }
 
-    /// Whoever has no token of ours is refused.
-    fn check(&self, socket: &SocketRef, auth: Result<Auth, String>) -> Result<(), String> {
-        let Auth { token, after } = auth.map_err(|error| {
-            format!("auth is {{token, after}}, with a token of /sign-in: {error}")
-        })?;
-        let name = self.signer.verify(&token)?;
-        socket.extensions.insert(Guest { name, seen: after });
-        Ok(())
-    }
-
-    async fn welcome(self, socket: SocketRef, Guest { name, seen }: Guest) {
+    async fn welcome(self, socket: SocketRef, name: Name, seen: Seen) {
         let asker = Asker { name: name.clone(), at_once: AtOnce::new(AT_ONCE) };
         self.on(&socket, &asker, "open", async |room: Self, name, Open { with }| {
             room.open_direct(&name, &with).await

@@ -10,6 +10,7 @@ mod demo;
 mod desk;
 mod options;
 mod server;
+mod sockets;
 mod tally;
 mod upload;
 

@@ -14,29 +14,22 @@ use mmate_core::health::{Status, StatusCell};
 use mmate_core::{Health, HealthReport, Running, Transport, error_chain};
 use mmate_examples::monitor;
 use mmate_examples::program::{Failure, refusal};
-use mmate_examples::sign_in::{self, Name, Signer, signed_in};
-use mmate_examples::sockets::{AtOnce, Mailboxes};
+use mmate_examples::sign_in::{self, Signer, signed_in};
+use mmate_examples::sockets::Mailboxes;
 use mmate_examples::stores::{self, Keep};
 use mmate_idempotency::audit::{Audit, AuditQuery, ProcessedMessage};
 use mmate_idempotency::protocol::Retention;
 use mmate_idempotency::store::Store;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use socketioxide::SocketIo;
-use socketioxide::extract::{AckSender, Extension, SocketRef, TryData};
-use socketioxide::handler::ConnectHandler;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
 use crate::album::Album;
 use crate::delivery;
-use crate::desk::{self, Answer, Desk};
+use crate::desk::{self, Desk};
 use crate::options::{ServerOptions, WorkOptions};
 use crate::tally::{self, Tally};
-use crate::upload::{Kind, Request, Upload};
-
-/// So many photos of a client are stored at the same time.
-const AT_ONCE: usize = 8;
 
 pub(crate) struct Server {
     room: Room,
@@ -46,12 +39,12 @@ pub(crate) struct Server {
 
 /// What its handlers need.
 #[derive(Clone)]
-struct Room {
-    desk: Arc<Desk>,
-    mailboxes: Mailboxes,
+pub(crate) struct Room {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) mailboxes: Mailboxes,
     audit: Option<Arc<dyn Audit>>,
-    signer: Signer,
-    largest: usize,
+    pub(crate) signer: Signer,
+    pub(crate) largest: usize,
     database: StatusCell,
     store: StatusCell,
     broker: Option<Health>,
@@ -114,14 +107,7 @@ impl Server {
         // What is a little too large is answered; what is far too large ends the connection.
         let most = 2 * self.room.largest + 64 * 1024;
         let (layer, io) = SocketIo::builder().max_payload(most as u64).build_layer();
-        let (at_the_door, inside) = (self.room.clone(), self.room.clone());
-        let check = async move |socket: SocketRef, TryData(auth): TryData<Auth>| {
-            at_the_door.check(&socket, auth.map_err(|error| error.to_string()))
-        };
-        let connect = async move |socket: SocketRef, Extension(guest): Extension<Guest>| {
-            inside.welcome(socket, guest).await;
-        };
-        io.ns("/", connect.with(check));
+        self.room.open(&io);
         let health = self.room.clone();
         Router::new()
             .route("/photos/{file}", get(photo))
@@ -143,62 +129,7 @@ impl Server {
     }
 }
 
-/// What a client says when it connects.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Auth {
-    token: String,
-    /// The number of the last photo that it has seen.
-    #[serde(default)]
-    after: i64,
-}
-
-/// Who is connected.
-#[derive(Debug, Clone)]
-struct Guest {
-    name: Name,
-    after: i64,
-}
-
 impl Room {
-    /// Whoever has no token of ours is refused.
-    fn check(&self, socket: &SocketRef, auth: Result<Auth, String>) -> Result<(), String> {
-        let Auth { token, after } = auth.map_err(|error| {
-            format!("auth is {{token, after}}, with a token of /sign-in: {error}")
-        })?;
-        let name = self.signer.verify(&token)?;
-        socket.extensions.insert(Guest { name, after });
-        Ok(())
-    }
-
-    async fn welcome(self, socket: SocketRef, Guest { name, after }: Guest) {
-        let at_once = AtOnce::new(AT_ONCE);
-        for kind in Kind::ALL {
-            let (room, sender, at_once) = (self.clone(), name.clone(), at_once.clone());
-            let send = async move |TryData(request): TryData<Request>, ack: AckSender| {
-                let answer = match at_once.begin() {
-                    Ok(_begun) => {
-                        room.take(kind, &sender, request.map_err(|e| e.to_string())).await
-                    }
-                    Err(reason) => room.desk.failed(reason),
-                };
-                // Whoever has left asks again.
-                let _ = ack.send(&answer);
-            };
-            socket.on(kind.event(), send);
-        }
-        let album = Arc::clone(&self.desk.album);
-        delivery::deliver(socket, name, after, album, self.mailboxes).await;
-    }
-
-    async fn take(&self, kind: Kind, sender: &Name, request: Result<Request, String>) -> Answer {
-        let upload = request.and_then(|request| Upload::of(kind, request, self.largest));
-        match upload {
-            Ok(upload) => self.desk.send(sender, upload).await,
-            Err(reason) => self.desk.failed(reason),
-        }
-    }
-
     fn report(&self) -> HealthReport {
         let mut report = match &self.broker {
             Some(broker) => broker.report(),
