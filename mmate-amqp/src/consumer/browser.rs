@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use lapin::Channel;
 use lapin::options::{BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -100,7 +101,8 @@ fn page_for(left: u32, asked: u16) -> u16 {
 }
 
 /// How long a page is waited for, before the broker is asked whether anything is left: somebody
-/// else may have taken what was there.
+/// else may have taken what was there. It does not count what is on its way to this browser either,
+/// which comes before the answer to a second question.
 const GAP: Duration = Duration::from_millis(500);
 /// How long a close reads on, at the longest.
 const READING_ON: Duration = Duration::from_secs(30);
@@ -179,6 +181,7 @@ impl Looking {
 
     async fn next_delivery(&mut self) -> Result<Option<lapin::message::Delivery>, Failure> {
         let begin = tokio::time::Instant::now();
+        let mut is_empty = false;
         loop {
             if let Some(delivery) = self.left_over.pop_front() {
                 return Ok(Some(delivery));
@@ -192,19 +195,18 @@ impl Looking {
             }
             let session = self.incarnation.session();
             tokio::select! {
-                delivery = self.deliveries.next() => match delivery {
-                    Some(Ok(delivery)) => return Ok(Some(delivery)),
-                    Some(Err(error)) => return Err(error.into()),
-                    None => return Err(Failure::Lost),
-                },
+                biased;
+                delivery = self.deliveries.next() => return shown(delivery).map(Some),
                 () = session.lost() => return Err(Failure::Lost),
                 () = tokio::time::sleep(GAP) => {
                     let name = self.subscription.queue();
-                    if count(name, session, self.incarnation.channel()).await? == 0 {
-                        return Ok(None);
+                    let was_empty = is_empty;
+                    is_empty = count(name, session, self.incarnation.channel()).await? == 0;
+                    if is_empty && was_empty {
+                        return self.deliveries.next().now_or_never().map(shown).transpose();
                     }
                     let limit = self.subscription.answer_timeout();
-                    if begin.elapsed() > limit {
+                    if !is_empty && begin.elapsed() > limit {
                         return Err(Failure::NoAnswer(limit));
                     }
                 }
@@ -267,6 +269,17 @@ impl Looking {
             true => error.hint("another consumer may have the queue for itself"),
             false => error,
         }
+    }
+}
+
+/// What a consumer was given; its stream ends with the channel.
+fn shown(
+    delivery: Option<lapin::Result<lapin::message::Delivery>>,
+) -> Result<lapin::message::Delivery, Failure> {
+    match delivery {
+        Some(Ok(delivery)) => Ok(delivery),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Failure::Lost),
     }
 }
 

@@ -1,13 +1,18 @@
 //! Working on dead letters, where RabbitMQ has a mind of its own.
 
+use std::future::IntoFuture;
+use std::time::Duration;
+
 use lapin::BasicProperties;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
+use mmate_amqp::Amqp;
 use mmate_core::message::wire;
 use mmate_core::transport::QueuePlan;
 use mmate_core::{DeadLetters, Letter};
 use mmate_test_support::amqp_url;
 
+use crate::proxy::Proxy;
 use crate::support::{
     Stranger, ack, bury, connect, event, headers, id_of, long, message, next, plan, settle, shared,
     table,
@@ -72,7 +77,7 @@ async fn the_reason_is_that_of_the_last_death() {
     connection.publish(event(&plan, "1")).await.unwrap();
     let mut consumer = connection.consume(&plan, 1).await.unwrap();
     // It waits in a delay queue, of which the broker leaves a note too.
-    let short = std::time::Duration::from_millis(10);
+    let short = Duration::from_millis(10);
     settle(next(&mut consumer).await, crate::support::retry(short)).await;
     settle(next(&mut consumer).await, bury()).await;
     consumer.stop().await;
@@ -181,6 +186,28 @@ async fn hundreds_of_letters_keep_their_order_however_often_they_are_looked_at()
     assert_eq!(letters.discard("7").await.unwrap(), 1);
     let left: Vec<_> = all.iter().filter(|id| *id != "7").collect();
     assert_eq!(ids(&letters.list(900).await.unwrap()), left);
+    letters.close().await;
+}
+
+/// What is on its way is not taken for what somebody else has: the broker no longer counts it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_is_slow_to_come_is_replayed() {
+    let plan = plan("slow");
+    fill(&plan, 1).await;
+    let proxy = Proxy::before(&amqp_url()).await;
+    let broker = Amqp::new(proxy.url());
+    let letters = DeadLetters::connect(&broker, plan.name.as_str()).await.unwrap();
+    // The broker's answer to the consumer, and its end of a frame.
+    proxy.hold_from_broker_after(b"browse 0000000001\xCE");
+    let replaying = letters.replay_where(|_| true).into_future();
+    let slow = async {
+        proxy.holds_from_broker().await;
+        // Longer than a browser waits before it asks whether anything is left.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        proxy.hold_from_broker(false);
+    };
+    let (replayed, ()) = tokio::join!(replaying, slow);
+    assert_eq!(replayed.unwrap(), 1);
     letters.close().await;
 }
 

@@ -1,8 +1,8 @@
 //! A TCP proxy before the broker, to fail as a network does.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,6 +25,8 @@ struct Network {
     refuses: watch::Sender<bool>,
     holds_to_broker: watch::Sender<bool>,
     holds_from_broker: watch::Sender<bool>,
+    /// After these bytes the broker's are held back, once.
+    last_from_broker: Mutex<Option<Vec<u8>>>,
     accepted: AtomicUsize,
 }
 
@@ -39,6 +41,7 @@ impl Proxy {
             refuses: watch::Sender::default(),
             holds_to_broker: watch::Sender::default(),
             holds_from_broker: watch::Sender::default(),
+            last_from_broker: Mutex::default(),
             accepted: AtomicUsize::new(0),
         });
         let accepting = accept(listener, host_and_port(broker).to_owned(), Arc::clone(&network));
@@ -69,6 +72,16 @@ impl Proxy {
     /// As above, for the other direction.
     pub(crate) fn hold_from_broker(&self, holds: bool) {
         self.network.holds_from_broker.send_replace(holds);
+    }
+
+    /// Holds back what the broker says after these bytes, which are the last that come through.
+    pub(crate) fn hold_from_broker_after(&self, last: impl Into<Vec<u8>>) {
+        *self.network.last_from_broker.lock().unwrap() = Some(last.into());
+    }
+
+    /// Returns when what the broker says is held back.
+    pub(crate) async fn holds_from_broker(&self) {
+        self.network.holds_from_broker.subscribe().wait_for(|holds| *holds).await.unwrap();
     }
 
     /// As above, for both directions.
@@ -111,25 +124,49 @@ async fn accept(listener: TcpListener, broker: String, network: Arc<Network>) {
             let (from_server, to_server) = server.into_split();
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = pass(from_client, to_server, network.holds_to_broker.subscribe()) => {}
-                () = pass(from_server, to_client, network.holds_from_broker.subscribe()) => {}
+                () = pass(from_client, to_server, network.holds_to_broker.subscribe(), |_| None) => {}
+                () = pass(from_server, to_client, network.holds_from_broker.subscribe(), |bytes| {
+                    network.holds_from_now_on(bytes)
+                }) => {}
             }
         });
     }
 }
 
-/// Passes bytes on, unless they are held back, until one side ends.
+impl Network {
+    /// Where the last bytes that come through end, if they are among these.
+    fn holds_from_now_on(&self, bytes: &[u8]) -> Option<usize> {
+        let mut last = self.last_from_broker.lock().unwrap();
+        let length = last.as_ref()?.len();
+        let place = bytes.windows(length).position(|window| Some(window) == last.as_deref())?;
+        *last = None;
+        self.holds_from_broker.send_replace(true);
+        Some(place + length)
+    }
+}
+
+/// Passes bytes on, unless they are held back, until one side ends. `last` says where those end that are passed on before
+/// the others are held back.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut holds: watch::Receiver<bool>,
+    last: impl Fn(&[u8]) -> Option<usize>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let mut bytes = &buffer[..count];
+        if let Some(end) = last(bytes) {
+            let (before, after) = bytes.split_at(end);
+            bytes = after;
+            if to.write_all(before).await.is_err() {
+                return;
+            }
+        }
         if holds.wait_for(|holds| !holds).await.is_err() {
             return;
         }
-        if to.write_all(&buffer[..count]).await.is_err() {
+        if to.write_all(bytes).await.is_err() {
             return;
         }
     }

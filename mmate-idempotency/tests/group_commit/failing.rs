@@ -216,14 +216,14 @@ async fn a_slow_handler_is_run_alone_when_the_time_of_its_group_is_over() {
     let bench = Bench::new().await;
     let script = act(async |visit: Visit, _| {
         if visit.id == "1" {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
         }
         Ok(Outcome::Done)
     });
     let options = GroupCommit::up_to(5)
         .in_flight(1)
         .linger(Duration::from_secs(1))
-        .time_limit(Duration::from_millis(100));
+        .time_limit(Duration::from_secs(1));
     let running = bench.start(options, script).await;
     bench.publish(running.publisher(), &IDS).await;
     let counts = counts_when(&[&running], |counts| ended(counts) == 5).await;

@@ -40,13 +40,13 @@ fn moody() -> Act {
     })
 }
 
-/// An instance with a pool of its own.
-async fn instance(bench: &Bench, script: Act) -> Running {
+/// An instance with a pool of its own, whose handlers have so long.
+async fn instance(bench: &Bench, script: Act, timeout: Duration) -> Running {
     let pool = pool_of(bench.folder.path(), 3, &bench.hooks).await;
     let subscription = bench
         .builder()
         .retry(RetryPolicy::fixed(Duration::from_millis(10)).max_attempts(1000))
-        .timeout(Duration::from_millis(60))
+        .timeout(timeout)
         .concurrency(24)
         .idempotent(Transactional::new(pool).group_commit(GroupCommit::up_to(16)))
         .handler(bench.handler(script));
@@ -71,8 +71,8 @@ async fn assert_each_once(bench: &Bench, messages: usize) {
 async fn under_chaos_each_message_has_one_effect_and_every_delivery_is_accounted_for() {
     const MESSAGES: usize = 400;
     let bench = Bench::new().await;
-    let first = instance(&bench, moody()).await;
-    let second = instance(&bench, moody()).await;
+    let first = instance(&bench, moody(), Duration::from_millis(60)).await;
+    let second = instance(&bench, moody(), Duration::from_millis(60)).await;
     let broker = bench.broker.inner();
     broker.chaos(Chaos::new().duplicates(0.2).dropped_acks(0.1).seed(27));
     for n in 0..MESSAGES {
@@ -112,7 +112,7 @@ async fn rolling_restart(bench: Bench) {
     };
     let mut running = Vec::new();
     for _ in 0..3 {
-        running.push(instance(&bench, calm()).await);
+        running.push(instance(&bench, calm(), Duration::from_secs(60)).await);
     }
     let publisher = Publisher::connect(&bench.broker, "p").await.unwrap();
     let mut stats: Vec<_> = running.iter().map(|one| one.stats().clone()).collect();
@@ -120,7 +120,7 @@ async fn rolling_restart(bench: Bench) {
         let id = format!("{n}");
         if n % 50 == 49 {
             running.remove(0).stop().await.unwrap();
-            running.push(instance(&bench, calm()).await);
+            running.push(instance(&bench, calm(), Duration::from_secs(60)).await);
             stats.push(running[2].stats().clone());
         }
         bench.publish(&publisher, &[&id]).await;
@@ -164,8 +164,8 @@ async fn a_rolling_restart_on_rabbitmq_loses_nothing_and_doubles_nothing() {
 async fn on_rabbitmq_random_failures_and_copies_lose_nothing_and_double_nothing() {
     const MESSAGES: usize = 300;
     let bench = Bench::on(Broker::rabbitmq()).await;
-    let first = instance(&bench, moody()).await;
-    let second = instance(&bench, moody()).await;
+    let first = instance(&bench, moody(), Duration::from_millis(60)).await;
+    let second = instance(&bench, moody(), Duration::from_millis(60)).await;
     for n in 0..MESSAGES {
         bench.publish(first.publisher(), &[&format!("{n}")]).await;
         if n % 5 == 0 {

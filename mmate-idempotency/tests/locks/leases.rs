@@ -59,7 +59,7 @@ async fn the_lock_of_a_process_that_died_is_free_after_its_lease_and_not_before(
 
 /// S18: by heartbeats; meanwhile another process looks at the lock, and looks again.
 async fn a_handler_twenty_times_longer_than_its_lease_keeps_its_lock(house: House) {
-    let lease = Duration::from_millis(300);
+    let lease = Duration::from_millis(600);
     let (inside, gate) = (Inside::default(), Gate::new());
     let mut running = Vec::new();
     for _ in 0..2 {

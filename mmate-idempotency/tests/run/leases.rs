@@ -17,7 +17,7 @@ on_every_store! {
 
 /// S18
 async fn work_that_takes_twenty_leases_runs_once(house: House) {
-    let lease = Duration::from_millis(300);
+    let lease = Duration::from_millis(600);
     let instances = [house.instance().await.lease(lease), house.instance().await.lease(lease)];
     let call = |at: &Idempotent| {
         let runs = house.runs.clone();
