@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mmate_core::{InProcess, Publisher};
+use mmate_idempotency::Outbox;
+use sqlx::pool::PoolOptions;
 use tokio::task::JoinSet;
 
 use crate::bench::{Arrived, Bench, SINK, arrived, keyed, make_queue, note, until};
@@ -72,11 +74,16 @@ async fn while_one_sender_holds_a_key_no_other_overtakes_it_and_its_death_frees_
     let away = InProcess::new();
     let publisher = Publisher::connect(&away, "relay").await.unwrap();
     away.pause();
-    let doomed = bench.outbox().lease(Duration::from_secs(3_600));
+    let options = (*bench.place.pool.connect_options()).clone();
+    let connections = PoolOptions::<DB>::new().connect_with(options).await.unwrap();
+    let doomed = Outbox::new(connections.clone()).table(&bench.place.table).unwrap();
+    let doomed = doomed.sweep_every(Duration::from_millis(20)).lease(Duration::from_secs(3_600));
     let doomed = tokio::spawn(async move { doomed.run(publisher, std::future::pending()).await });
     until("it is claimed", async || bench.claimed_rows().await == 1).await;
     doomed.abort();
     assert!(doomed.await.unwrap_err().is_cancelled());
+    // A claim that is under way goes to its end, and none comes after it.
+    connections.close().await;
     write(&bench, "2").await;
     let mut tx = bench.place.pool.begin().await.unwrap();
     bench.outbox().publish_in(&mut tx, note("of no key")).await.unwrap();
