@@ -101,8 +101,8 @@ fn page_for(left: u32, asked: u16) -> u16 {
 }
 
 /// How long a page is waited for, before the broker is asked whether anything is left: somebody
-/// else may have taken what was there. It does not count what is on its way to this browser either,
-/// which comes before the answer to a second question.
+/// else may have taken what was there. The broker no longer counts what is on its way to this browser
+/// either, but that comes before its answer to a second question.
 const GAP: Duration = Duration::from_millis(500);
 /// How long a close reads on, at the longest.
 const READING_ON: Duration = Duration::from_secs(30);
